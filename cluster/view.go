@@ -1,0 +1,113 @@
+package cluster
+
+import "time"
+
+// Instant is a reading of one host's monotonic clock: time since an origin that only that host knows.
+type Instant = time.Duration
+
+// View is everything that one member sees at one moment. decide.Decide is a pure function of it.
+type View struct {
+	Now  Instant
+	Wall int64 // milliseconds since 1970; only ever copied into records, never compared
+
+	Self     string
+	Members  []Member // of the agreed configuration, sorted by name
+	Settings Settings
+
+	// State is the newest agreed record seen, nil before the first. It may be old: only a compare-and-swap tells.
+	State         *State
+	StoreOK       bool              // a linearizable read or write succeeded within the last second
+	Reports       map[string]Report // of State.Term, by member
+	ElectingSince Instant           // when this member first saw State.Term in phase electing; 0: not electing
+	Request       *Request          // an operator's, for State.Term
+	Promised      Term              // on this member's disk
+	Postgres      Postgres
+	Relay         Relay
+	Admitted      Term            // the term for which this member, as primary, lets clients in; 0: closed
+	Peers         map[string]Peer // by name, without Self
+	Since         Instant         // when this agent started
+	LastFlap      Instant         // when a living primary was last replaced; 0: never seen
+}
+
+// DataState is what a member's data directory holds.
+type DataState string
+
+const (
+	NoData      DataState = "none"    // absent or empty: may be initialised or cloned into
+	DataReady   DataState = "ready"   // a complete cluster of ours
+	DataPartial DataState = "partial" // a clone or rewind was begun and not finished: unreportable
+	DataForeign DataState = "foreign" // another cluster's: never touched
+)
+
+// Postgres is what a member knows of its own server.
+type Postgres struct {
+	Data       DataState
+	SystemID   string
+	Running    bool     // a postmaster or any process of it lives
+	Up         bool     // it answers queries
+	Recovery   bool     // it is a standby
+	Stalled    string   // why it must be given up though it runs: it does not answer, its writes hang or fail; "" if well
+	Position   Position // standby: timeline of the last flushed WAL and max(received, replayed); primary: flushed
+	Replayed   LSN      // standby: end of the last record replayed
+	Fork       LSN      // primary: where its timeline begins (from the history file); 0 on timeline 1
+	History    History  // primary: ancestors of its timeline
+	Names      Rule     // synchronous_standby_names in force, seen in a new session
+	Standbys   []Standby
+	TermRow    LSN    // primary: end of the term row of State.Term; 0: not written yet
+	Failed     string // the last Promote, Start, Rewind or Clone failed: why; "" if not
+	FailedTerm Term   // the term in which it failed
+	Ready      bool   // standby: consistent, accepts read-only queries
+}
+
+// Standby is one row of pg_stat_replication on the primary, of a member of ours.
+type Standby struct {
+	Name      string
+	Streaming bool
+	Flushed   LSN
+	Replayed  LSN
+}
+
+// Relay is the state of the local end that this member's WAL receiver connects to.
+type Relay struct {
+	Term Term // the term whose primary it carries to; 0: closed, it accepts and holds
+
+	// Held: since it was closed (or the server started) a new WAL receiver has connected and waits. The receiver that was
+	// there before is then gone, and the server has read all WAL it has: Postgres.Position is final.
+	Held bool
+
+	// Gone: the relay is closed, no WAL receiver process lives, and this server has streamed since it started, so that the
+	// received position is exact though not all of it is replayed yet (a long query may hold up replay).
+	Gone bool
+
+	Heard Instant // last byte from the primary's PostgreSQL, or last answer to a probe of it
+}
+
+// Peer is the newest beat of another member.
+type Peer struct {
+	Beat  Beat
+	Heard Instant // when it arrived; 0: never
+}
+
+// Beat is what a member tells every other, ten times a second and at once on a change.
+type Beat struct {
+	From           string
+	Incarnation    uint64   // of the sender's agent: its start time
+	Seq            uint64   // rises within an incarnation
+	Term           Term     // the newest term it knows of
+	Promised       Term     // on its disk
+	Admitted       Term     // it lets clients in as primary of this term; 0: it does not
+	Attached       Term     // its relay carries from the primary of this term; 0: closed
+	Position       Position // as in Postgres
+	Replayed       LSN
+	Up             bool // its PostgreSQL answers
+	Recovery       bool
+	Readable       bool     // standby that may serve reads: attached, consistent, past the term row
+	Suspects       []string // members it has not heard from for Settings.Detect, by beat or relay
+	Hears          []string // members it has heard from within Settings.Detect
+	NeedsOut       bool     // its data must be rewound or cloned: take it out of the rule
+	Draining       bool     // an operator keeps it out of routing
+	PendingRestart bool
+	Sessions       int32  // client sessions in its router
+	StallMS        uint32 // how late the sender itself was at worst in the last second
+	Note           string // what it is busy with, a phrase; shown by status
+}
