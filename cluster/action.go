@@ -80,6 +80,12 @@ type (
 		Keep bool
 	}
 
+	// Refuse withdraws an operator's request that can't be carried out, and tells why.
+	Refuse struct {
+		Request Request
+		Why     string
+	}
+
 	// Probe asks the member's PostgreSQL for an answer to an SSLRequest (no login), so that a dead agent is told from a
 	// dead server. An answer counts as Relay.Heard.
 	Probe struct{ Member string }
@@ -106,4 +112,5 @@ func (a Handover) String() string     { return "hand over to " + a.To }
 func (a Init) String() string         { return "initialise a new cluster" }
 func (a Rewind) String() string       { return "rewind from " + a.From }
 func (a Clone) String() string        { return "clone from " + a.From }
+func (a Refuse) String() string       { return "refuse " + string(a.Request.Kind) + ": " + a.Why }
 func (a Probe) String() string        { return "probe " + a.Member }

@@ -27,6 +27,11 @@ type View struct {
 	Peers         map[string]Peer // by name, without Self
 	Since         Instant         // when this agent started
 	LastFlap      Instant         // when a living primary was last replaced; 0: never seen
+	// LeaseFrom is when the last store check that succeeded and saw this term was SENT. It matters only where the rule is
+	// k = 0: a primary that is alone responsible for its commits stops when it is older than Settings.Lease.
+	LeaseFrom Instant
+	// UnmetSince is since when, on a primary, fewer than Rule.K members of the rule stream; 0: they do.
+	UnmetSince Instant
 }
 
 // DataState is what a member's data directory holds.
@@ -41,22 +46,26 @@ const (
 
 // Postgres is what a member knows of its own server.
 type Postgres struct {
-	Data       DataState
-	SystemID   string
-	Running    bool     // a postmaster or any process of it lives
-	Up         bool     // it answers queries
-	Recovery   bool     // it is a standby
-	Stalled    string   // why it must be given up though it runs: it does not answer, its writes hang or fail; "" if well
-	Position   Position // standby: timeline of the last flushed WAL and max(received, replayed); primary: flushed
-	Replayed   LSN      // standby: end of the last record replayed
-	Fork       LSN      // primary: where its timeline begins (from the history file); 0 on timeline 1
-	History    History  // primary: ancestors of its timeline
-	Names      Rule     // synchronous_standby_names in force, seen in a new session
-	Standbys   []Standby
-	TermRow    LSN    // primary: end of the term row of State.Term; 0: not written yet
-	Failed     string // the last Promote, Start, Rewind or Clone failed: why; "" if not
-	FailedTerm Term   // the term in which it failed
-	Ready      bool   // standby: consistent, accepts read-only queries
+	Data     DataState
+	SystemID string
+	Running  bool     // a postmaster or any process of it lives
+	Up       bool     // it answers queries
+	Recovery bool     // it is a standby
+	Stalled  string   // why it must be given up though it runs: it does not answer, its writes hang or fail; "" if well
+	Position Position // standby: timeline of the last flushed WAL and max(received, replayed); primary: flushed
+	Replayed LSN      // standby: end of the last record replayed
+	Fork     LSN      // primary: where its timeline begins (from the history file); 0 on timeline 1
+	History  History  // primary: ancestors of its timeline
+	Names    Rule     // synchronous_standby_names in force, seen in a new session
+	// NamesLSN is a position flushed here at or after the moment Names came into force for every backend and WAL sender:
+	// whatever was acknowledged by an earlier rule lies before it. 0: not known, so nothing is proven by flushes yet.
+	NamesLSN     LSN
+	Standbys     []Standby
+	TermRow      LSN    // primary: end of the term row of State.Term; 0: not written yet
+	Failed       string // the newest slow action that failed in FailedTerm: why; "" if none
+	FailedAction string // which: "start", "promote", "rewind", "clone" or "follow" (the primary no longer has the WAL that is needed)
+	FailedTerm   Term   // the term in which it failed
+	Ready        bool   // standby: consistent, accepts read-only queries
 }
 
 // Standby is one row of pg_stat_replication on the primary, of a member of ours.
@@ -99,6 +108,7 @@ type Beat struct {
 	Attached       Term     // its relay carries from the primary of this term; 0: closed
 	Position       Position // as in Postgres
 	Replayed       LSN
+	Data           DataState
 	Up             bool // its PostgreSQL answers
 	Recovery       bool
 	Readable       bool     // standby that may serve reads: attached, consistent, past the term row
