@@ -4,7 +4,7 @@ package cluster
 type Route struct {
 	Term  Term
 	Write string       // the member whose PostgreSQL takes writes; "": none is known
-	Hold  bool         // with Write "": a primary is being chosen, new connections wait; otherwise they get Why
+	Hold  bool         // new connections wait: a primary is being chosen, or (Write set) is about to hand over and keeps its sessions; with Write "" and no Hold they get Why
 	Why   string       // a sentence for the client: what is missing and what would help
 	Reads []ReadTarget // standbys for reading, best first; empty: reading falls back to Write
 }

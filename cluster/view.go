@@ -32,6 +32,8 @@ type View struct {
 	LeaseFrom Instant
 	// UnmetSince is since when, on a primary, fewer than Rule.K members of the rule stream; 0: they do.
 	UnmetSince Instant
+	// Doing is the slow action under way (see Action's executors in package agent), nil if none.
+	Doing Action
 }
 
 // DataState is what a member's data directory holds.

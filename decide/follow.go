@@ -1,0 +1,109 @@
+package decide
+
+import (
+	"standfast/cluster"
+)
+
+// follow is the work of a data member under another's reign: run as a standby behind the closed relay, attach when its
+// WAL lies on the term's history, otherwise come back onto it.
+func follow(v cluster.View) []cluster.Action {
+	s, p := v.State, v.Postgres
+	if s.Phase == cluster.Reigning && NeedsOut(v) {
+		return rejoin(v)
+	}
+	if p.Data != cluster.DataReady {
+		return nil
+	}
+	if !p.Running {
+		return startUnlessFailed(v)
+	}
+	if s.Phase != cluster.Reigning || !p.Up || !p.Recovery || v.Relay.Term == s.Term || !v.Relay.Held {
+		return nil
+	}
+	return []cluster.Action{cluster.Attach{Term: s.Term}}
+}
+
+// startUnlessFailed starts the standby. One that did not start in this term is not tried over and over: under a
+// reigning primary it is cloned anew, and in an election it waits for the next term.
+func startUnlessFailed(v cluster.View) []cluster.Action {
+	if v.Postgres.FailedTerm == v.State.Term && v.Postgres.FailedAction == "start" {
+		return nil
+	}
+	return []cluster.Action{cluster.Start{}}
+}
+
+// end is where the member's own WAL ends, once it is certain: a WAL receiver that waits at the closed relay proves that
+// the server has replayed all that it has. Bytes of an unfinished record beyond it are nobody's.
+func end(v cluster.View) cluster.Position {
+	return cluster.Position{Timeline: v.Postgres.Position.Timeline, LSN: v.Postgres.Replayed}
+}
+
+// NeedsOut reports whether this member's data must be rewound or cloned before it can follow, and so must leave the
+// commit rule first: it has none, or half of it, or WAL that the reigning history does not contain, or it failed to
+// start or to follow. A WAL receiver begins by reporting its own replay position as flushed, whatever the timeline:
+// a diverged member would acknowledge commits that it does not have.
+func NeedsOut(v cluster.View) bool {
+	s, p := v.State, v.Postgres
+	if s == nil || s.Phase != cluster.Reigning || s.Primary == v.Self || self(v).Kind != cluster.Data {
+		return false
+	}
+	if rejoining(v) || p.Data == cluster.NoData || p.Data == cluster.DataPartial {
+		return true
+	}
+	if p.Data != cluster.DataReady {
+		return false
+	}
+	if p.FailedTerm == s.Term && p.FailedAction != "" && p.FailedAction != "promote" {
+		return true
+	}
+	return diverged(v)
+}
+
+// rejoining reports whether a rewind or clone of this term is under way. It is seen through: once begun, the data says
+// nothing about itself any more.
+func rejoining(v cluster.View) bool {
+	switch a := v.Doing.(type) {
+	case cluster.Rewind:
+		return a.Term == v.State.Term
+	case cluster.Clone:
+		return a.Term == v.State.Term
+	}
+	return false
+}
+
+func diverged(v cluster.View) bool {
+	s, p := v.State, v.Postgres
+	certain := p.Up && p.Recovery && v.Relay.Term == 0 && v.Relay.Held
+	return certain && !s.History.Contains(s.Timeline, end(v))
+}
+
+// rejoin brings the data back: by rewinding where there is something to rewind and that has not just failed, else by
+// cloning. Never while the recorded rule counts on this member, and only from a primary that is heard and up.
+func rejoin(v cluster.View) []cluster.Action {
+	s, p := v.State, v.Postgres
+	primary := v.Peers[s.Primary].Beat
+	if s.Rule.Has(v.Self) || !hears(v, s.Primary, v.Settings.Detect) || !primary.Up || primary.Term != s.Term || v.Promised != s.Term {
+		return nil
+	}
+	if rejoining(v) {
+		return []cluster.Action{v.Doing}
+	}
+	failed := p.FailedTerm == s.Term && p.FailedAction != ""
+	if p.Data == cluster.DataReady && !failed {
+		return []cluster.Action{cluster.Rewind{From: s.Primary, Term: s.Term}}
+	}
+	keep := p.Data == cluster.DataReady && healthyCopies(v) < 2
+	return []cluster.Action{cluster.Clone{From: s.Primary, Term: s.Term, Keep: keep}}
+}
+
+// healthyCopies counts the other members known to hold a good copy: the primary and those attached to it.
+func healthyCopies(v cluster.View) int {
+	n := 0
+	for _, m := range v.Members {
+		b := v.Peers[m.Name].Beat
+		if m.Name != v.Self && hears(v, m.Name, v.Settings.Detect) && b.Up && (m.Name == v.State.Primary || b.Attached == v.State.Term) {
+			n++
+		}
+	}
+	return n
+}

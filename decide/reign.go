@@ -1,0 +1,121 @@
+package decide
+
+import (
+	"standfast/cluster"
+)
+
+// bootstrap creates the first term of a new cluster: only when every data member is heard and none of them has data,
+// so that a store which has lost its content never makes a cluster forget one.
+func bootstrap(v cluster.View) []cluster.Action {
+	first, ok := founder(v)
+	if !ok || first != v.Self || !v.StoreOK || v.Postgres.Data != cluster.NoData {
+		return nil
+	}
+	for _, m := range v.Members {
+		if m.Name == v.Self || m.Kind != cluster.Data {
+			continue
+		}
+		if !hears(v, m.Name, v.Settings.Lease) || v.Peers[m.Name].Beat.Data != cluster.NoData || v.Peers[m.Name].Beat.Term > 0 {
+			return nil
+		}
+	}
+	k := v.Settings.Copies
+	if v.Settings.Durability == cluster.Async || v.Settings.AllowSingleCopy {
+		k = 0
+	}
+	return []cluster.Action{cluster.Write{Cause: "found the cluster", Next: cluster.State{
+		Term: 1, Phase: cluster.Elected, Primary: v.Self, Last: v.Self, Timeline: 1, Rule: cluster.NewRule(k),
+		Reason: "the cluster was founded", By: v.Self,
+		Steps: []cluster.Step{{Name: "founded", By: v.Self, At: v.Wall}},
+	}}}
+}
+
+// founder is the electable member of the highest priority, by name among equals.
+func founder(v cluster.View) (string, bool) {
+	best, ok := cluster.Member{}, false
+	for _, m := range v.Members {
+		if m.Electable() && (!ok || m.Priority > best.Priority || m.Priority == best.Priority && m.Name < best.Name) {
+			best, ok = m, true
+		}
+	}
+	return best.Name, ok
+}
+
+// reign is the primary's work, from its election on (steps 4 to 7 of a failover).
+func reign(v cluster.View) []cluster.Action {
+	s, p := v.State, v.Postgres
+	if s.Phase == cluster.Elected {
+		return takeOffice(v)
+	}
+	if !serving(p) || !p.Up {
+		return nil
+	}
+	if !hearsMajority(v, v.Settings.Lease) {
+		if v.Admitted != 0 {
+			return []cluster.Action{cluster.Expel{Reason: "no majority of the members has been heard for the lease"}}
+		}
+		return nil
+	}
+	if acts := admit(v); acts != nil {
+		return acts
+	}
+	if acts := changeRule(v); acts != nil {
+		return acts
+	}
+	return handover(v)
+}
+
+// takeOffice promotes the winner on exactly the reserved timeline, then publishes where it forked (CAS 3).
+func takeOffice(v cluster.View) []cluster.Action {
+	s, p := v.State, v.Postgres
+	switch {
+	case s.Term == 1 && p.Data != cluster.DataReady:
+		return []cluster.Action{cluster.Init{}}
+	case p.Up && p.Recovery:
+		return []cluster.Action{cluster.Promote{Term: s.Term, Timeline: s.Timeline, Rule: s.Rule}}
+	case !p.Running && s.Term > 1:
+		return startUnlessFailed(v)
+	case p.Up && p.Position.Timeline == s.Timeline:
+		next := s.Next("promoted", v.Self, v.Wall)
+		next.Phase, next.Fork, next.History, next.SystemID = cluster.Reigning, p.Fork, p.History, p.SystemID
+		return []cluster.Action{cluster.Write{Cause: "publish the fork", Next: next}}
+	}
+	return nil
+}
+
+// admit lets clients in once K members of the rule have flushed this term's own row: only then is it proven that the
+// term can commit. That COMMIT returned proves nothing, for the wait may have been skipped or cancelled.
+func admit(v cluster.View) []cluster.Action {
+	s, p := v.State, v.Postgres
+	if v.Admitted == s.Term {
+		return nil
+	}
+	if !s.Rule.Covers(p.Names) {
+		return []cluster.Action{cluster.SetNames{Rule: s.Rule}}
+	}
+	if p.TermRow == 0 {
+		return []cluster.Action{cluster.WriteTermRow{Term: s.Term}}
+	}
+	if !s.Rule.Met(func(m string) bool { return flushed(p, m, p.TermRow) }) {
+		return nil
+	}
+	return []cluster.Action{cluster.Admit{Term: s.Term}}
+}
+
+// Unmet reports whether, on the reigning primary, fewer members of the rule stream than a commit needs.
+func Unmet(v cluster.View) bool {
+	if v.State == nil || v.State.Phase != cluster.Reigning || v.State.Primary != v.Self || !serving(v.Postgres) {
+		return false
+	}
+	return !v.State.Rule.Met(func(m string) bool { return flushed(v.Postgres, m, 0) })
+}
+
+// flushed reports whether the member streams and has flushed up to the position.
+func flushed(p cluster.Postgres, name string, lsn cluster.LSN) bool {
+	for _, s := range p.Standbys {
+		if s.Name == name && s.Streaming && s.Flushed >= lsn {
+			return true
+		}
+	}
+	return false
+}

@@ -1,0 +1,103 @@
+package decide
+
+import (
+	"standfast/cluster"
+)
+
+// changeRule moves the commit rule, one step at a time, to what the membership calls for. At every moment the recorded
+// rule covers what PostgreSQL does:
+//
+//	record the joint rule → make PostgreSQL work by the new one → prove that k of its members have everything that
+//	was acknowledged before → record the new one
+func changeRule(v cluster.View) []cluster.Action {
+	s, p := v.State, v.Postgres
+	if p.TermRow == 0 {
+		return nil
+	}
+	want := wantedRule(v)
+	switch {
+	case p.Names.Same(want) && s.Rule.Same(want):
+		return nil
+	case !s.Rule.Covers(p.Names):
+		return []cluster.Action{cluster.SetNames{Rule: s.Rule}} // somebody else wrote the names
+	case !s.Rule.Covers(want):
+		return []cluster.Action{recordRule(v, s.Rule.Joint(want), "extend the commit rule to ")}
+	case !p.Names.Same(want):
+		return []cluster.Action{cluster.SetNames{Rule: want}}
+	case proven(v, want):
+		return []cluster.Action{recordRule(v, want, "commit rule: ")}
+	}
+	return nil
+}
+
+// proven: k members of the new rule have flushed everything that an earlier rule let be acknowledged.
+func proven(v cluster.View, r cluster.Rule) bool {
+	p := v.Postgres
+	if r.K == 0 {
+		return true
+	}
+	return p.NamesLSN > 0 && r.Met(func(m string) bool { return flushed(p, m, max(p.NamesLSN, p.TermRow)) })
+}
+
+func recordRule(v cluster.View, r cluster.Rule, cause string) cluster.Action {
+	next := *v.State
+	next.Rule = r
+	return cluster.Write{Cause: cause + r.String(), Next: next}
+}
+
+// wantedRule is the rule that membership, health and configuration call for now. A member enters once it streams past
+// the term row; it leaves when its data must be touched or it is no candidate any more, but only if k others are
+// proven. One that is merely away stays: it may hold what is needed, and nothing is gained by dropping it.
+func wantedRule(v cluster.View) cluster.Rule {
+	s := v.State
+	of := keepers(v)
+	k := wantedCopies(v)
+	want := cluster.NewRule(k, of...)
+	dropped := false
+	for _, m := range s.Rule.Of {
+		dropped = dropped || !want.Has(m)
+	}
+	met := func(m string) bool { return flushed(v.Postgres, m, v.Postgres.TermRow) }
+	if dropped && !want.Met(met) {
+		want = cluster.NewRule(k, append(of, s.Rule.Of...)...)
+	}
+	return want
+}
+
+func keepers(v cluster.View) []string {
+	var of []string
+	for _, m := range v.Members {
+		if m.Name == v.Self || !m.Electable() || v.Peers[m.Name].Beat.NeedsOut {
+			continue
+		}
+		if v.State.Rule.Has(m.Name) || flushed(v.Postgres, m.Name, v.Postgres.TermRow) {
+			of = append(of, m.Name)
+		}
+	}
+	return of
+}
+
+// wantedCopies is k: as configured, but 0 when durability is asynchronous, or when a single copy is allowed and no
+// other has streamed for the lease. Where it fell to 0 it rises again as soon as enough members stream.
+func wantedCopies(v cluster.View) int {
+	set := v.Settings
+	if set.Durability == cluster.Async {
+		return 0
+	}
+	if !set.AllowSingleCopy {
+		return set.Copies
+	}
+	streaming := 0
+	for _, m := range v.Members {
+		if m.Electable() && flushed(v.Postgres, m.Name, v.Postgres.TermRow) {
+			streaming++
+		}
+	}
+	if streaming >= set.Copies {
+		return set.Copies
+	}
+	if v.State.Rule.K == 0 || v.UnmetSince > 0 && v.Now-v.UnmetSince >= set.Lease {
+		return 0
+	}
+	return set.Copies
+}
