@@ -27,8 +27,11 @@ func NewRule(k int, of ...string) Rule {
 // Equal reports whether both rules ask for the same.
 func (r Rule) Equal(o Rule) bool { return r.K == o.K && slices.Equal(r.Of, o.Of) }
 
-// Same reports whether both rules let the same commits be acknowledged: they are equal, or neither can be met.
-func (r Rule) Same(o Rule) bool { return r.Equal(o) || r.K > len(r.Of) && o.K > len(o.Of) }
+// Same reports whether both rules let the same commits be acknowledged: they are equal, both need nobody, or neither can
+// be met.
+func (r Rule) Same(o Rule) bool {
+	return r.Equal(o) || r.K == 0 && o.K == 0 || r.K > len(r.Of) && o.K > len(o.Of)
+}
 
 // Has reports whether the member counts in the rule.
 func (r Rule) Has(name string) bool { return slices.Contains(r.Of, name) }

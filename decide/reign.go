@@ -90,7 +90,7 @@ func admit(v cluster.View) []cluster.Action {
 	if v.Admitted == s.Term {
 		return nil
 	}
-	if !s.Rule.Covers(p.Names) {
+	if !s.Rule.Same(p.Names) {
 		return []cluster.Action{cluster.SetNames{Rule: s.Rule}}
 	}
 	if p.TermRow == 0 {

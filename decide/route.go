@@ -108,6 +108,8 @@ func choosing(v cluster.View) string {
 	switch {
 	case s == nil:
 		return "the cluster has not been founded yet"
+	case newestTerm(v) > s.Term:
+		return fmt.Sprintf("term %d has begun, its record has not arrived here yet", newestTerm(v))
 	case s.Phase == cluster.Electing:
 		return fmt.Sprintf("a primary is being chosen for term %d, waiting for reports: %s", s.Term, Awaited(v))
 	case held(v):
