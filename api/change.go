@@ -1,0 +1,278 @@
+package api
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net/http"
+	"strconv"
+	"strings"
+	"time"
+)
+
+// maxBody bounds the body of a change: a whole configuration is a few kilobytes.
+const maxBody = 1 << 20
+
+// act is an operation ready to run, its request already checked.
+type act func(ctx context.Context, progress func(Progress)) error
+
+// change is how one kind of request becomes an operation.
+type change struct {
+	name  string                                   // for the audit log
+	code  int                                      // of success
+	done  string                                   // what a plain client is told when no step said more
+	parse func(c *changes, r *parsed) (act, error) // checks the request
+}
+
+// parsed is a change's request with what every one of them needs.
+type parsed struct {
+	*http.Request
+	by   By
+	body []byte
+}
+
+// changePaths are the operations by method and path, under Patroni's names where it has one.
+var changePaths = map[string]change{
+	"POST /switchover":   {"switchover", 200, "switched over", parseSwitchover},
+	"DELETE /switchover": {"cancel switchover", 200, "switchover withdrawn", parseCancel},
+	"POST /failover":     {"failover", 200, "failed over", parseFailover},
+	"POST /restart":      {"restart", 200, "restarted successfully", parseRestart},
+	"POST /reload":       {"reload", 202, "reload scheduled", parseReload},
+	"POST /reinitialize": {"reinitialize", 200, "reinitialized", parseReinitialize},
+	"POST /pause":        {"pause", 200, "paused", parsePause},
+	"POST /resume":       {"resume", 200, "resumed", parseResume},
+	"PATCH /config":      {"change config", 200, "configuration changed", parseConfig},
+	"PUT /config":        {"replace config", 200, "configuration replaced", parseConfig},
+}
+
+// changes serves the TLS side: everything health answers, and the operations.
+type changes struct {
+	health *health
+	source Source
+	ops    Ops
+	tokens func(token string) (operator string, ok bool)
+	log    *slog.Logger
+}
+
+// isReading reports whether the method asks for a health answer.
+func isReading(method string) bool {
+	return method == http.MethodGet || method == http.MethodHead || method == http.MethodOptions
+}
+
+func (c *changes) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	if isReading(r.Method) && r.URL.Path != "/config" {
+		c.health.ServeHTTP(w, r)
+		return
+	}
+	by, err := c.authenticate(r)
+	if err != nil {
+		c.log.Warn("change refused", "what", r.Method+" "+r.URL.Path, "remote", r.RemoteAddr, "reason", err)
+		w.Header().Set("WWW-Authenticate", `Bearer realm="standfast"`)
+		c.fail(w, r, err)
+		return
+	}
+	if isReading(r.Method) {
+		c.getConfig(w, r)
+		return
+	}
+	ch, ok := changePaths[r.Method+" "+r.URL.Path]
+	if !ok {
+		c.fail(w, r, Errorf(NotFound, "no such operation: %s %s", r.Method, r.URL.Path))
+		return
+	}
+	c.change(w, r, ch, by)
+}
+
+// authenticate finds out who asks by the bearer token (RFC 6750, section 2.1).
+func (c *changes) authenticate(r *http.Request) (By, error) {
+	scheme, token, _ := strings.Cut(r.Header.Get("Authorization"), " ")
+	if !strings.EqualFold(scheme, "Bearer") || token == "" {
+		return By{}, Errorf(Unauthorized, "this needs the header \"Authorization: Bearer …\" with the cluster's token")
+	}
+	operator, ok := c.tokens(strings.TrimSpace(token))
+	if !ok {
+		return By{}, Errorf(Unauthorized, "the token is not one of this cluster's")
+	}
+	return By{Operator: operator, Remote: r.RemoteAddr}, nil
+}
+
+// change parses, runs and answers one operation, with a line in the log before and after it.
+func (c *changes) change(w http.ResponseWriter, r *http.Request, ch change, by By) {
+	body, err := readBody(w, r)
+	if err != nil {
+		c.fail(w, r, err)
+		return
+	}
+	log := c.log.With("what", ch.name, "operator", by.Operator, "remote", by.Remote)
+	run, err := ch.parse(c, &parsed{r, by, body})
+	if err != nil {
+		log.Warn("change refused", "body", logged(ch, body), "reason", err)
+		c.fail(w, r, err)
+		return
+	}
+	log.Info("change begins", "body", logged(ch, body))
+	began := time.Now()
+	out := newReply(w, r)
+	err = run(r.Context(), out.progress)
+	if err != nil {
+		log.Warn("change failed", "took", time.Since(began), "error", err)
+		c.health.tally.count(errorOf(err).Status())
+		out.fail(errorOf(err))
+		return
+	}
+	log.Info("change done", "took", time.Since(began))
+	if strings.HasSuffix(r.URL.Path, "/config") && !out.stream {
+		c.getConfig(w, r) // as Patroni: the new configuration is the answer
+		return
+	}
+	c.health.tally.count(ch.code)
+	out.done(ch.code, ch.done)
+}
+
+// logged is what the audit log keeps of a body: a configuration may hold secrets, and is kept by the store anyway.
+func logged(ch change, body []byte) string {
+	if strings.HasSuffix(ch.name, "config") {
+		return fmt.Sprintf("%d bytes", len(body))
+	}
+	return string(bytes.TrimSpace(body[:min(len(body), 500)]))
+}
+
+func readBody(w http.ResponseWriter, r *http.Request) ([]byte, error) {
+	b, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxBody))
+	var tooLarge *http.MaxBytesError
+	if errors.As(err, &tooLarge) {
+		return nil, Errorf(Invalid, "the body is larger than %d bytes", tooLarge.Limit)
+	}
+	if err != nil {
+		return nil, Errorf(Invalid, "read the body: %w", err)
+	}
+	return b, nil
+}
+
+// fail answers with an error before anything has begun.
+func (c *changes) fail(w http.ResponseWriter, r *http.Request, err error) {
+	e := errorOf(err)
+	c.health.tally.count(e.Status())
+	newReply(w, r).fail(e)
+}
+
+// getConfig answers the agreed configuration: its JSON, as Patroni does, or the YAML as it was given.
+func (c *changes) getConfig(w http.ResponseWriter, r *http.Request) {
+	cfg, err := c.ops.Config(r.Context())
+	if err != nil {
+		c.fail(w, r, err)
+		return
+	}
+	w.Header().Set("ETag", strconv.Quote(strconv.FormatInt(cfg.Revision, 10)))
+	if accept := r.Header.Get("Accept"); strings.Contains(accept, "yaml") {
+		c.health.write(w, r, newAnswer(200, []string{"application/yaml"}, []byte(cfg.YAML)))
+		return
+	}
+	c.health.write(w, r, newAnswer(200, jsonKind, append([]byte(cfg.Values), '\n')))
+}
+
+// reply writes the outcome of an operation in the form that the client accepts: a stream of lines, or one at the end.
+type reply struct {
+	w       http.ResponseWriter
+	control *http.ResponseController
+	stream  bool
+	begun   bool
+	last    string
+}
+
+func newReply(w http.ResponseWriter, r *http.Request) *reply {
+	return &reply{w: w, control: http.NewResponseController(w), stream: strings.Contains(r.Header.Get("Accept"), "application/x-ndjson")}
+}
+
+// streamWrite bounds each write to a client that reads its lines too slowly or not at all.
+const streamWrite = 10 * time.Second
+
+// progress sends a step at once. The answer's code goes out with the first: a failure after it is told by the last line.
+func (o *reply) progress(p Progress) {
+	if o.last = p.Text; !o.stream {
+		return
+	}
+	if p.At.IsZero() {
+		p.At = time.Now()
+	}
+	if !o.begun {
+		o.header(http.StatusOK)
+	}
+	o.line(Line{Progress: &p})
+}
+
+func (o *reply) header(code int) {
+	o.begun = true
+	o.w.Header().Set("Content-Type", "application/x-ndjson")
+	o.w.WriteHeader(code)
+}
+
+// line writes one line. That the client is gone is seen by the request's context, not here.
+func (o *reply) line(l Line) {
+	_ = o.control.SetWriteDeadline(time.Now().Add(streamWrite)) // not offered by a recorder in a test
+	_, _ = o.w.Write(encode(l))
+	_ = o.control.Flush()
+}
+
+func (o *reply) done(code int, otherwise string) {
+	if o.stream {
+		if !o.begun {
+			o.header(code)
+		}
+		o.line(Line{Done: true})
+		return
+	}
+	if o.last == "" {
+		o.last = otherwise
+	}
+	o.text(code, textKind, []byte(o.last+"\n"))
+}
+
+func (o *reply) fail(e *Error) {
+	switch {
+	case o.stream && o.begun:
+		o.line(Line{Done: true, Error: e})
+	case o.stream:
+		o.header(e.Status())
+		o.line(Line{Done: true, Error: e})
+	default:
+		o.text(e.Status(), textKind, []byte(e.Text+"\n"))
+	}
+}
+
+func (o *reply) text(code int, kind []string, body []byte) {
+	o.w.Header()["Content-Type"] = kind
+	_ = o.control.SetWriteDeadline(time.Now().Add(streamWrite))
+	o.w.WriteHeader(code)
+	_, _ = o.w.Write(body)
+}
+
+// refuse answers a change that came without TLS.
+func (h *health) refuse(w http.ResponseWriter, r *http.Request, adminPort string) {
+	text := "changes are not accepted here; this member has no port for them, because it has no TLS certificate: see tls in its configuration"
+	if adminPort != "" {
+		text = fmt.Sprintf("changes are not accepted without TLS: use https on port %s, with the header \"Authorization: Bearer …\"", adminPort)
+	}
+	w.Header().Set("Connection", "close") // the body is not read
+	h.write(w, r, textAnswer(http.StatusForbidden, text))
+}
+
+// decode reads a body strictly: a misspelt key is an error, not a wish ignored. An empty body is an empty object.
+func decode(body []byte, into any) error {
+	if len(bytes.TrimSpace(body)) == 0 {
+		return nil
+	}
+	d := json.NewDecoder(bytes.NewReader(body))
+	d.DisallowUnknownFields()
+	if err := d.Decode(into); err != nil {
+		return Errorf(Invalid, "read the body as JSON: %s", strings.TrimPrefix(err.Error(), "json: "))
+	}
+	if d.More() {
+		return Errorf(Invalid, "read the body as JSON: more than one value")
+	}
+	return nil
+}

@@ -1,0 +1,258 @@
+package api
+
+import (
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"standfast/cluster"
+)
+
+// family is one metric: its description and how it is counted.
+type family struct {
+	desc *prometheus.Desc
+	kind prometheus.ValueType
+}
+
+// families collects every metric as it is declared, for Describe.
+var families []family
+
+func gauge(name, help string, labels ...string) family {
+	return declare(prometheus.GaugeValue, "standfast_"+name, help, labels)
+}
+
+func counter(name, help string, labels ...string) family {
+	return declare(prometheus.CounterValue, "standfast_"+name, help, labels)
+}
+
+func declare(kind prometheus.ValueType, name, help string, labels []string) family {
+	f := family{prometheus.NewDesc(name, help, labels, nil), kind}
+	families = append(families, f)
+	return f
+}
+
+var (
+	mInfo     = gauge("info", "Always 1: who answers, and which version of standfast.", "cluster", "member", "version")
+	mObserved = gauge("observed_timestamp_seconds", "When the agent last published what it sees.")
+	mTerm     = gauge("term", "Number of the newest term known; rises with every change of primary.")
+	mTimeline = gauge("timeline", "PostgreSQL's timeline of this term.")
+	mPhase    = gauge("phase", "1 for the phase the term is in.", "phase")
+	mSince    = gauge("term_start_timestamp_seconds", "When this term began.")
+	mPaused   = gauge("paused", "1 while automatic failover is paused.")
+	mUntil    = gauge("paused_until_timestamp_seconds", "When the pause ends by itself.")
+	mRequest  = gauge("request_pending", "1 while an operator's request is not carried out yet.")
+	mWarnings = gauge("warnings", "Sentences of warning that status shows.")
+
+	mCopies   = gauge("commit_copies", "Hosts beside the primary's that have each acknowledged commit (k).")
+	mEligible = gauge("commit_members", "Members that count in the commit rule, without the primary.")
+	mSpare    = gauge("commit_spare_hosts", "Hosts that may still fail before writing waits; below 0: it waits now.")
+
+	mStore     = gauge("store_up", "1 if the agreed store answered within the last second.")
+	mStoreSeen = gauge("store_last_seen_timestamp_seconds", "When the agreed store last answered.")
+	mStoreSize = gauge("store_size_bytes", "Size of this member's store on disk.")
+
+	mUp         = gauge("member_up", "1 if the member's PostgreSQL answers, or the witness is at work.", "member")
+	mRole       = gauge("member_role", "1 for the role the member has.", "member", "role")
+	mState      = gauge("member_state", "1 for the state the member is in.", "member", "state")
+	mHeard      = gauge("member_silence_seconds", "How long ago the member was last heard from.", "member")
+	mLag        = gauge("member_lag_bytes", "WAL that the standby has not replayed yet.", "member")
+	mReceiveLag = gauge("member_receive_lag_bytes", "WAL that the standby has not received yet.", "member")
+	mLagSeconds = gauge("member_lag_seconds", "Age of the last transaction replayed; 0 when all is replayed.", "member")
+	mMTimeline  = gauge("member_timeline", "PostgreSQL's timeline on the member.", "member")
+	mWritable   = gauge("member_writable", "1 if the member lets clients in as primary.", "member")
+	mAttached   = gauge("member_attached", "1 if the standby takes the stream of this term's primary.", "member")
+	mReadable   = gauge("member_readable", "1 if the standby may be read from.", "member")
+	mInRule     = gauge("member_in_rule", "1 if the member counts in the commit rule.", "member")
+	mRestart    = gauge("member_pending_restart", "1 if parameters wait for a restart.", "member")
+	mDraining   = gauge("member_draining", "1 if an operator keeps the member out of routing.", "member")
+	mSessions   = gauge("member_sessions", "Client sessions in the member's router.", "member")
+	mStall      = gauge("member_stall_seconds", "How late the member itself was, at worst, in its last second.", "member")
+
+	mConnections = gauge("postgres_connections", "Connections to this member's PostgreSQL.")
+	mMaxConn     = gauge("postgres_max_connections", "Its max_connections.")
+	mDiskSize    = gauge("disk_size_bytes", "Size of the data directory's file system.")
+	mDiskFree    = gauge("disk_free_bytes", "What is free there.")
+	mRetained    = gauge("wal_retained_bytes", "WAL that replication slots keep on this member.")
+
+	mRSessions = gauge("router_sessions", "Client sessions now.", "side")
+	mRWaiting  = gauge("router_waiting", "Connections that wait for a primary or for a free place.", "side")
+	mRHold     = gauge("router_holding", "1 while new connections wait because a primary is being chosen.", "side")
+	mRAccepted = counter("router_connections_total", "Connections accepted.", "side")
+	mRRefused  = counter("router_refused_total", "Connections answered with an error instead of a server.", "side")
+	mRCut      = counter("router_cut_total", "Sessions ended because their server lost its role.", "side")
+	mRCancels  = counter("router_cancels_total", "Cancel requests passed on.", "side")
+	mRReceived = counter("router_received_bytes_total", "Bytes from clients.", "side")
+	mRSent     = counter("router_sent_bytes_total", "Bytes to clients.", "side")
+	mBSessions = gauge("router_backend_sessions", "Sessions to one server.", "side", "member")
+	mBLimit    = gauge("router_backend_sessions_limit", "Most sessions to one server at once; 0: no limit.", "side", "member")
+	mBQueued   = gauge("router_backend_queued", "Connections that wait for one server.", "side", "member")
+	mBDraining = gauge("router_backend_draining", "1 if the server takes no new sessions.", "side", "member")
+
+	mHolder = gauge("address_holder", "1 for the member that holds the floating address; no sample: nobody.", "address", "member")
+	mOutage = gauge("last_change_outage_seconds", "How long writing was out at the last change of primary.")
+	mChange = gauge("last_change_timestamp_seconds", "When the last change of primary began.")
+
+	mRequests = counter("api_responses_total", "Answers of the health port and the page's port, by class of code.", "class")
+	mClosed   = counter("api_refused_connections_total", "Connections closed because too many were open, in all or from one host.")
+)
+
+// collector turns the newest Status into metrics, without a lock and without asking anybody.
+type collector struct {
+	boards *boards
+	tally  *tally
+}
+
+// Describe implements prometheus.Collector.
+func (c *collector) Describe(ch chan<- *prometheus.Desc) {
+	for _, f := range families {
+		ch <- f.desc
+	}
+}
+
+// Collect implements prometheus.Collector. Before the first Status there are only the answers' counters.
+func (c *collector) Collect(ch chan<- prometheus.Metric) {
+	e := emitter{ch}
+	for class, name := range map[int]string{2: "2xx", 4: "4xx", 5: "5xx"} {
+		e.put(mRequests, float64(c.tally.classes[class].Load()), name)
+	}
+	e.put(mClosed, float64(c.tally.refused.Load()))
+	st := c.boards.source.Snapshot()
+	if st == nil {
+		return
+	}
+	e.cluster(st)
+	for i := range st.Members {
+		e.member(&st.Members[i])
+	}
+	e.postgres(&st.Postgres)
+	e.router(&st.Router)
+	e.patroni(st)
+}
+
+// emitter sends samples.
+type emitter struct{ ch chan<- prometheus.Metric }
+
+func (e emitter) put(f family, v float64, labels ...string) {
+	e.ch <- prometheus.MustNewConstMetric(f.desc, f.kind, v, labels...)
+}
+
+// at sends a time, if there is one.
+func (e emitter) at(f family, t time.Time, labels ...string) {
+	if !t.IsZero() {
+		e.put(f, float64(t.UnixMilli())/1000, labels...)
+	}
+}
+
+func (e emitter) flag(f family, on bool, labels ...string) { e.put(f, number(on), labels...) }
+
+// known sends a value that is not zero: zero stands for "not known".
+func (e emitter) known(f family, v int64, labels ...string) {
+	if v != 0 {
+		e.put(f, float64(v), labels...)
+	}
+}
+
+func number(on bool) float64 {
+	if on {
+		return 1
+	}
+	return 0
+}
+
+func (e emitter) cluster(st *Status) {
+	e.put(mInfo, 1, st.Cluster, st.Self, st.Version)
+	e.at(mObserved, st.Observed)
+	e.put(mTerm, float64(st.Term))
+	e.put(mTimeline, float64(st.Timeline))
+	for _, p := range []cluster.Phase{cluster.Electing, cluster.Elected, cluster.Reigning} {
+		e.flag(mPhase, st.Phase == p, string(p))
+	}
+	e.at(mSince, st.Since)
+	e.flag(mPaused, st.Paused)
+	e.at(mUntil, st.PausedUntil)
+	e.flag(mRequest, st.Request != nil)
+	e.put(mWarnings, float64(len(st.Warnings)))
+	e.put(mCopies, float64(st.Commit.Rule.K))
+	e.put(mEligible, float64(len(st.Commit.Rule.Of)))
+	e.put(mSpare, float64(st.Commit.Spare))
+	e.flag(mStore, st.Store.OK)
+	e.at(mStoreSeen, st.Store.LastSeen)
+	e.known(mStoreSize, st.Store.Size)
+	for _, a := range st.Address {
+		if a.Holder != "" {
+			e.put(mHolder, 1, a.Address, a.Holder)
+		}
+	}
+	if n := len(st.History); n > 0 {
+		last := &st.History[n-1]
+		e.at(mChange, time.UnixMilli(last.At))
+		e.put(mOutage, float64(last.OutageMS)/1000)
+	}
+}
+
+func (e emitter) member(m *Member) {
+	n := m.Name
+	e.flag(mUp, m.State == Running || m.State == Watching, n)
+	e.put(mRole, 1, n, string(m.Role))
+	e.put(mState, 1, n, string(m.State))
+	if m.HeardMS != nil {
+		e.put(mHeard, float64(*m.HeardMS)/1000, n)
+	}
+	e.put(mSessions, float64(m.Sessions), n)
+	e.put(mStall, float64(m.StallMS)/1000, n)
+	if m.Kind == cluster.Witness {
+		return
+	}
+	if m.Lag != nil {
+		e.put(mLag, float64(*m.Lag), n)
+	}
+	if m.ReceiveLag != nil {
+		e.put(mReceiveLag, float64(*m.ReceiveLag), n)
+	}
+	if m.LagSeconds != nil {
+		e.put(mLagSeconds, *m.LagSeconds, n)
+	}
+	e.known(mMTimeline, int64(m.Timeline), n)
+	e.flag(mWritable, m.Writable, n)
+	e.flag(mAttached, m.Attached, n)
+	e.flag(mReadable, m.Readable, n)
+	e.flag(mInRule, m.InRule, n)
+	e.flag(mRestart, m.PendingRestart, n)
+	e.flag(mDraining, m.Draining, n)
+}
+
+func (e emitter) postgres(s *Postgres) {
+	if s.MaxConnections > 0 {
+		e.put(mConnections, float64(s.Connections))
+		e.put(mMaxConn, float64(s.MaxConnections))
+	}
+	if s.DiskSize > 0 {
+		e.put(mDiskSize, float64(s.DiskSize))
+		e.put(mDiskFree, float64(s.DiskFree))
+		e.put(mRetained, float64(s.WALRetained))
+	}
+}
+
+func (e emitter) router(r *Router) {
+	e.side(&r.Write, "write")
+	e.side(&r.Read, "read")
+	for i := range r.Backends {
+		b := &r.Backends[i]
+		e.put(mBSessions, float64(b.Sessions), b.Side, b.Member)
+		e.put(mBLimit, float64(b.Limit), b.Side, b.Member)
+		e.put(mBQueued, float64(b.Queued), b.Side, b.Member)
+		e.flag(mBDraining, b.Draining, b.Side, b.Member)
+	}
+}
+
+func (e emitter) side(s *Side, name string) {
+	e.put(mRSessions, float64(s.Sessions), name)
+	e.put(mRWaiting, float64(s.Waiting), name)
+	e.flag(mRHold, s.Hold, name)
+	e.put(mRAccepted, float64(s.Accepted), name)
+	e.put(mRRefused, float64(s.Refused), name)
+	e.put(mRCut, float64(s.Cut), name)
+	e.put(mRCancels, float64(s.Cancels), name)
+	e.put(mRReceived, float64(s.Received), name)
+	e.put(mRSent, float64(s.Sent), name)
+}
