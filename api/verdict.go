@@ -54,9 +54,9 @@ func judge(st *Status, c check, q query) string {
 	case checkReplica:
 		return notReplica(st, q)
 	case checkSync:
-		return either(notSync(st), func() string { return notReplica(st, q) })
+		return first(notReplica(st, q), notSync(st))
 	case checkQuorum:
-		return either(notQuorum(st), func() string { return notReplica(st, q) })
+		return first(notReplica(st, q), notQuorum(st))
 	case checkAsync:
 		return notAsync(st, q)
 	case checkReadOnlySync:
@@ -69,12 +69,12 @@ func judge(st *Status, c check, q query) string {
 	return "not a check"
 }
 
-// either returns the first reason against.
-func either(why string, next func() string) string {
+// first returns the first reason against, "" if there is none.
+func first(why, next string) string {
 	if why != "" {
 		return why
 	}
-	return next()
+	return next
 }
 
 // primaryOr is yes for the primary, and asks anyone else the given check.
@@ -111,7 +111,7 @@ func notPrimary(st *Status) string {
 	}
 	switch me := st.Me(); {
 	case st.Primary == "":
-		return fmt.Sprintf("no primary: term %d is %s", st.Term, st.Phase)
+		return fmt.Sprintf("a primary is being elected, in term %d", st.Term)
 	case st.Primary != st.Self:
 		return "the primary is " + st.Primary
 	case me.Role != Primary || !me.Writable:
