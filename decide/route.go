@@ -23,6 +23,9 @@ func Route(v cluster.View) cluster.Route {
 	if r.Write == "" || held(v) {
 		r.Hold, r.Why = true, choosing(v)
 	}
+	if r.Write == "" && v.State != nil && v.State.Term == t && v.State.Phase == cluster.Reigning {
+		r.Write = v.State.Primary // an agent restarted under its server: sessions stay, new ones wait until it admits again
+	}
 	r.Reads = readTargets(v, t)
 	return r
 }
