@@ -1,0 +1,174 @@
+package config
+
+import (
+	"bytes"
+	"fmt"
+	"time"
+
+	"standfast/cluster"
+
+	"github.com/goccy/go-yaml"
+)
+
+// Cluster is the agreed configuration: the same for all members, kept in the store, changed at run time.
+type Cluster struct {
+	Durability      cluster.Durability `yaml:"durability"`
+	Copies          int                `yaml:"copies"`            // copies beside the primary's that a commit waits for
+	AllowSingleCopy bool               `yaml:"allow_single_copy"` // commit on the primary alone rather than wait for a copy
+
+	Detection   Detection  `yaml:"detection"`
+	Lease       Duration   `yaml:"lease"`
+	AgentGrace  Duration   `yaml:"agent_grace"`
+	GuardDelay  Duration   `yaml:"guard_delay"`
+	AntiFlap    Duration   `yaml:"anti_flap"`
+	PausedUntil *time.Time `yaml:"paused_until,omitempty"` // no failover by itself until then
+
+	Router             Router     `yaml:"router"`
+	PostgreSQL         PostgreSQL `yaml:"postgresql"`
+	Hooks              Hooks      `yaml:"hooks"`
+	ReplicationClients []string   `yaml:"replication_clients"` // names of other receivers of WAL, each with a permanent slot
+}
+
+// Router bounds what the routers accept.
+type Router struct {
+	Wait             Duration `yaml:"wait"`               // how long a new connection waits for a primary
+	ReadMaxLag       Duration `yaml:"read_max_lag"`       // a standby further behind serves no reads
+	ReadMaxLagBytes  Size     `yaml:"read_max_lag_bytes"` // the same in WAL; 0: no bound
+	MaxSessions      int      `yaml:"max_sessions"`       // per server and port; 0: PostgreSQL's max_connections decides
+	MaxWaiting       int      `yaml:"max_waiting"`        // connections that may wait at once; more are refused
+	ReadsFromPrimary bool     `yaml:"reads_from_primary"` // the reading port takes the primary when no standby will do
+}
+
+// PostgreSQL is what the site adds to the servers' own configuration.
+type PostgreSQL struct {
+	Parameters map[string]Text `yaml:"parameters"` // as in postgresql.conf
+	HBA        []string        `yaml:"hba"`        // lines of pg_hba.conf, kept verbatim between ours
+	Ident      []string        `yaml:"ident"`      // lines of pg_ident.conf
+}
+
+// Hooks are commands of the site, run without a shell as the user that the member runs as.
+type Hooks struct {
+	Event    []string `yaml:"event"`    // program and arguments, run after each event with the event in its environment
+	Validate []string `yaml:"validate"` // run before this member may be promoted; any exit code but 0 rules it out
+	Timeout  Duration `yaml:"timeout"`  // a command that takes longer is killed and counts as failed
+}
+
+// DefaultCluster is the configuration of a cluster whose file says nothing.
+func DefaultCluster() Cluster {
+	return Cluster{
+		Durability: cluster.Quorum,
+		Copies:     1,
+		Detection:  "balanced",
+		Lease:      Duration(3 * time.Second),
+		AgentGrace: Duration(3 * time.Second),
+		GuardDelay: Duration(time.Second),
+		AntiFlap:   Duration(time.Minute),
+		Router: Router{
+			Wait:             Duration(10 * time.Second),
+			ReadMaxLag:       Duration(10 * time.Second),
+			ReadMaxLagBytes:  64 << 20,
+			MaxWaiting:       1000,
+			ReadsFromPrimary: true,
+		},
+		Hooks: Hooks{Timeout: Duration(10 * time.Second)},
+	}
+}
+
+// ParseCluster reads the agreed configuration and validates it. The name stands before each error, as a file's would.
+func ParseCluster(name string, text []byte) (Cluster, error) {
+	c := DefaultCluster()
+	if err := decode(name, text, &c); err != nil {
+		return Cluster{}, err
+	}
+	c.fit(text, "")
+	if err := c.Validate(); err != nil {
+		return Cluster{}, fmt.Errorf("%s: %w", name, err)
+	}
+	return c, nil
+}
+
+// fit adapts a default that the document left alone to what it says elsewhere: a lease shorter than the detection would cut
+// sessions before anyone suspects anything.
+func (c *Cluster) fit(text []byte, under string) {
+	detect, err := c.Detection.Time()
+	if err == nil && !present(text, under+"lease") {
+		c.Lease = max(c.Lease, Duration(detect)+Duration(time.Second))
+	}
+}
+
+// Render writes the document as YAML, every key in a fixed order, with a line of explanation where one helps. ParseCluster
+// gives back the same Cluster.
+func (c Cluster) Render() ([]byte, error) {
+	var b bytes.Buffer
+	enc := yaml.NewEncoder(&b, yaml.Indent(2), yaml.IndentSequence(true), yaml.WithComment(clusterComments()))
+	if err := enc.Encode(c); err != nil {
+		return nil, fmt.Errorf("render the cluster's configuration: %w", err)
+	}
+	return b.Bytes(), nil
+}
+
+func clusterComments() yaml.CommentMap {
+	m := yaml.CommentMap{}
+	for _, c := range []struct{ key, text string }{
+		{"durability", "quorum: an acknowledged commit survives the loss of any `copies` hosts; async: it may be lost"},
+		{"allow_single_copy", "true: with no copy left, commit on the primary alone instead of waiting"},
+		{"detection", "silence before a failover: fast 0.7s, balanced 2s, vm 5s, or a time of your own"},
+		{"lease", "a host that hears no majority for this long cuts its sessions"},
+		{"anti_flap", "least time between two replacements of a primary that still lives"},
+		{"router", "ports 5000 (writing) and 5001 (reading)"},
+		{"postgresql", "added to what Standfast sets itself; a value that PostgreSQL refuses is rejected when it is set"},
+	} {
+		m["$."+c.key] = []*yaml.Comment{yaml.HeadComment(" " + c.text)}
+	}
+	return m
+}
+
+// Settings are the numbers that decisions depend on, with Paused as of this moment.
+func (c Cluster) Settings() cluster.Settings { return c.SettingsAt(time.Now()) }
+
+// SettingsAt is Settings with the time given. It expects a document that Validate accepted.
+func (c Cluster) SettingsAt(now time.Time) cluster.Settings {
+	detect, _ := c.Detection.Time() // Validate has refused what has none
+	return cluster.Settings{
+		Durability:      c.Durability,
+		Copies:          c.Copies,
+		AllowSingleCopy: c.AllowSingleCopy,
+		Detect:          detect,
+		Lease:           time.Duration(c.Lease),
+		AgentGrace:      time.Duration(c.AgentGrace),
+		GuardDelay:      time.Duration(c.GuardDelay),
+		AntiFlap:        time.Duration(c.AntiFlap),
+		Paused:          c.Paused(now),
+	}
+}
+
+// Paused reports whether failover is paused at that time.
+func (c Cluster) Paused(now time.Time) bool {
+	return c.PausedUntil != nil && now.Before(*c.PausedUntil)
+}
+
+// UntilResumed is the PausedUntil of a pause without an end.
+var UntilResumed = time.Date(9999, 12, 31, 0, 0, 0, 0, time.UTC)
+
+// Detection is how long a member may be silent before it is suspected: a profile's name or a time of the site's own.
+type Detection string
+
+// Profiles are the named detection times, from the quickest.
+var Profiles = []struct {
+	Name Detection
+	Time time.Duration
+}{{"fast", 700 * time.Millisecond}, {"balanced", 2 * time.Second}, {"vm", 5 * time.Second}}
+
+// Time returns the detection time. The error says what may be written.
+func (d Detection) Time() (time.Duration, error) {
+	for _, p := range Profiles {
+		if p.Name == d {
+			return p.Time, nil
+		}
+	}
+	v, err := ParseDuration(string(d))
+	if err != nil {
+		return 0, fmt.Errorf("%q is neither fast, balanced nor vm, nor a time such as 1500ms", string(d))
+	}
+	return time.Duration(v), nil
+}

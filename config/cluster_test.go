@@ -1,0 +1,163 @@
+package config_test
+
+import (
+	"reflect"
+	"strings"
+	"testing"
+	"time"
+
+	"standfast/cluster"
+	"standfast/config"
+
+	"pgregory.net/rapid"
+)
+
+func cluster1(t *testing.T, text string) config.Cluster {
+	t.Helper()
+	c, err := config.ParseCluster("config", []byte(text))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return c
+}
+
+func TestSettings(t *testing.T) {
+	until := time.Date(2026, 5, 1, 12, 0, 0, 0, time.UTC)
+	c := cluster1(t, "detection: fast\npaused_until: 2026-05-01T12:00:00Z\n")
+	want := cluster.Settings{
+		Durability: cluster.Quorum, Copies: 1, Detect: 700 * time.Millisecond, Lease: 3 * time.Second,
+		AgentGrace: 3 * time.Second, GuardDelay: time.Second, AntiFlap: time.Minute, Paused: true,
+	}
+	if got := c.SettingsAt(until.Add(-time.Second)); got != want {
+		t.Errorf("SettingsAt = %+v\nwant         %+v", got, want)
+	}
+	if c.Paused(until) {
+		t.Error("a pause must end at its time")
+	}
+}
+
+func TestRenderIsReadBack(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		c := config.DefaultCluster()
+		c.Durability = rapid.SampledFrom([]cluster.Durability{cluster.Quorum, cluster.Async}).Draw(t, "durability")
+		c.Detection = rapid.SampledFrom([]config.Detection{"fast", "balanced", "1500ms"}).Draw(t, "detection")
+		c.AntiFlap = config.Duration(rapid.Int64Range(0, int64(48*time.Hour)).Draw(t, "anti_flap"))
+		c.Router.ReadMaxLagBytes = config.Size(rapid.Int64Range(0, 1<<50).Draw(t, "bytes"))
+		c.PostgreSQL.Parameters = map[string]config.Text{}
+		for _, v := range rapid.SliceOfN(rapid.StringMatching(`[ -~]{0,20}`), 0, 5).Draw(t, "values") {
+			c.PostgreSQL.Parameters["my.p"+string(rune('a'+len(c.PostgreSQL.Parameters)))] = config.Text(v)
+		}
+		c.PostgreSQL.HBA = []string{"# " + rapid.StringMatching(`[ -~]{0,20}`).Draw(t, "hba")}
+		c.PostgreSQL.Ident, c.Hooks.Event, c.Hooks.Validate, c.ReplicationClients = []string{}, []string{}, []string{}, []string{"barman"}
+		text, err := c.Render()
+		if err != nil {
+			t.Fatal(err)
+		}
+		back, err := config.ParseCluster("config", text)
+		if err != nil {
+			t.Fatalf("%v\n%s", err, text)
+		}
+		if !reflect.DeepEqual(c, back) {
+			t.Fatalf("%+v\nbecame\n%+v\nthrough\n%s", c, back, text)
+		}
+	})
+}
+
+func TestParameterTextIsKept(t *testing.T) {
+	c := cluster1(t, "postgresql:\n  parameters:\n    a1: 0.90\n    a2: 1e3\n    a3: on\n    a4: 'x, y'\n    a5: 0017\n    a6: yes # comment\n    pg_stat_statements.max: 500\n    a7: \"\"\n")
+	for k, want := range map[string]config.Text{"a1": "0.90", "a2": "1e3", "a3": "on", "a4": "x, y", "a5": "0017", "a6": "yes", "pg_stat_statements.max": "500", "a7": ""} {
+		if got := c.PostgreSQL.Parameters[k]; got != want {
+			t.Errorf("%s = %q, want %q", k, got, want)
+		}
+	}
+}
+
+func TestClusterErrors(t *testing.T) {
+	for text, want := range map[string]string{
+		"detection: fats":                        `detection: "fats" is neither fast, balanced nor vm, nor a time such as 1500ms`,
+		"detection: 100ms":                       `detection: 100ms is shorter than three heartbeats; write at least 300ms`,
+		"detection: vm\nlease: 3s":               `lease: 3s is shorter than the detection time of 5s, so sessions would be cut before anyone suspects a failure; write 6s`,
+		"copies: 0":                              `copies: 0 under durability quorum means that a commit may be lost with its host; set allow_single_copy: true if that is meant, or copies: 1`,
+		"postgresql: {parameters: {port: 5433}}": `postgresql.parameters.port: is set by Standfast: it follows the member's file; change ports.postgres there`,
+		"postgresql: {parameters: {Synchronous_Commit: local}}": `postgresql.parameters.Synchronous_Commit: local is refused: commits would be acknowledged before a standby has them on disk; leave it at on, or set durability: async`,
+		"postgresql: {parameters: {fsync: off}}":                `postgresql.parameters.fsync: off is refused: an acknowledged commit would be lost with a host's power`,
+		"postgresql: {hba: ['allow all']}":                      `postgresql.hba: line 1, "allow all", does not begin with local, host or hostssl; see pg_hba.conf in PostgreSQL's manual`,
+		"hooks: {event: [notify]}":                              `hooks.event: the program needs its full path, such as [/usr/local/bin/notify]`,
+		"replication_clients: [Barman]":                         `replication_clients: "Barman" can't name a replication slot; use a-z, 0-9 and _`,
+		"router: {read_max_lag_bytes: 16}":                      `"16" is not a size; write a whole number with its unit, such as 64kB, 16MB or 1GB`,
+	} {
+		_, err := config.ParseCluster("config", []byte(text))
+		if err == nil || strings.TrimPrefix(err.Error(), "config: ") != want {
+			t.Errorf("%s:\n%v\nwant\n%s", text, err, want)
+		}
+	}
+}
+
+func TestDiff(t *testing.T) {
+	a := cluster1(t, "durability: quorum\npostgresql: {parameters: {work_mem: 4MB}}\n")
+	b := cluster1(t, "durability: async\npostgresql: {parameters: {max_connections: 300}}\nreplication_clients: [barman]\n")
+	var got []string
+	for _, c := range config.Diff(a, b) {
+		got = append(got, c.String())
+	}
+	want := []string{
+		"durability: quorum → async", "postgresql.parameters.max_connections: (none) → 300",
+		"postgresql.parameters.work_mem: 4MB → (none)", `replication_clients: (none) → ["barman"]`,
+	}
+	if !reflect.DeepEqual(got, want) {
+		t.Errorf("got  %q\nwant %q", got, want)
+	}
+	if d := config.Diff(a, a); len(d) != 0 {
+		t.Errorf("no change shows %v", d)
+	}
+}
+
+func TestSet(t *testing.T) {
+	text := "# ours\ndurability: quorum # safe\nrouter:\n  wait: 5s\npostgresql:\n  parameters:\n    work_mem: 4MB\n"
+	for _, c := range []struct{ key, value, want string }{
+		{"durability", "async", "# ours\ndurability: async # safe\nrouter:\n  wait: 5s\npostgresql:\n  parameters:\n    work_mem: 4MB\n"},
+		{"router.wait", "7s", "# ours\ndurability: quorum # safe\nrouter:\n  wait: 7s\npostgresql:\n  parameters:\n    work_mem: 4MB\n"},
+		{"router.max_waiting", "5", "# ours\ndurability: quorum # safe\nrouter:\n  wait: 5s\n  max_waiting: 5\npostgresql:\n  parameters:\n    work_mem: 4MB\n"},
+		{"postgresql.parameters.pg_stat_statements.max", "500", "# ours\ndurability: quorum # safe\nrouter:\n  wait: 5s\npostgresql:\n  parameters:\n    work_mem: 4MB\n    pg_stat_statements.max: 500\n"},
+		{"router.wait", "", "# ours\ndurability: quorum # safe\npostgresql:\n  parameters:\n    work_mem: 4MB\n"},
+		{"replication_clients", "[barman, debezium]", "# ours\ndurability: quorum # safe\nrouter:\n  wait: 5s\npostgresql:\n  parameters:\n    work_mem: 4MB\nreplication_clients:\n- barman\n- debezium\n"},
+		{"allow_single_copy", "true", "# ours\ndurability: quorum # safe\nrouter:\n  wait: 5s\npostgresql:\n  parameters:\n    work_mem: 4MB\nallow_single_copy: true\n"},
+	} {
+		got, err := config.Set([]byte(text), c.key, c.value)
+		if err != nil || string(got) != c.want {
+			t.Errorf("set %s=%s: %v\n%s\nwant\n%s", c.key, c.value, err, got, c.want)
+		}
+	}
+	if got, err := config.Set(nil, "router.wait", "7s"); err != nil || string(got) != "router:\n  wait: 7s\n" {
+		t.Errorf("into an empty document: %v\n%s", err, got)
+	}
+	for key, want := range map[string]string{
+		"durabilty":                  `unknown key "durabilty": did you mean "durability"?`,
+		"router":                     "router holds several keys; name one of wait, read_max_lag, read_max_lag_bytes, max_sessions, max_waiting, reads_from_primary",
+		"lease.x":                    "lease holds a single value; there is nothing below it",
+		"postgresql.parameters":      "postgresql.parameters holds several values; name one, such as postgresql.parameters.work_mem",
+		"postgresql.parameters.port": "set postgresql.parameters.port: postgresql.parameters.port: is set by Standfast: it follows the member's file; change ports.postgres there",
+	} {
+		if _, err := config.Set([]byte(text), key, "1"); err == nil || err.Error() != want {
+			t.Errorf("set %s: %v\nwant %s", key, err, want)
+		}
+	}
+}
+
+func TestQuantities(t *testing.T) {
+	for in, want := range map[string]string{"60s": "1m", "90s": "1m30s", "2h": "2h", "700ms": "700ms", "0": "0s"} {
+		if d, err := config.ParseDuration(in); err != nil || d.String() != want {
+			t.Errorf("%s: %v %v", in, d, err)
+		}
+	}
+	for in, want := range map[string]string{"64MB": "64MB", "1024kB": "1MB", "0": "0", "5 GB": "5GB"} {
+		if z, err := config.ParseSize(in); err != nil || z.String() != want {
+			t.Errorf("%s: %v %v", in, z, err)
+		}
+	}
+	for _, in := range []string{"16", "mb", "-1MB", "99999999999999TB", "1KB"} {
+		if z, err := config.ParseSize(in); err == nil {
+			t.Errorf("%s became %v", in, z)
+		}
+	}
+}

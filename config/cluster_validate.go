@@ -1,0 +1,131 @@
+package config
+
+import (
+	"regexp"
+	"slices"
+	"strings"
+	"time"
+
+	"standfast/cluster"
+)
+
+// Beats go out every 100 ms; three of them may be missed on a healthy but busy machine (131 ms of delay was measured under
+// full load), so nothing shorter than this can tell death from noise.
+const leastDetect = 300 * time.Millisecond
+
+// Validate reports everything that is wrong with the document, one line each.
+func (c Cluster) Validate() error {
+	var p problems
+	p.oneOf("durability", string(c.Durability), string(cluster.Quorum), string(cluster.Async))
+	p.check(c.Copies >= 0, "copies", "%d copies make no sense; write 1 for three hosts, 2 for five", c.Copies)
+	p.check(c.Copies > 0 || c.AllowSingleCopy || c.Durability == cluster.Async, "copies",
+		"0 under durability quorum means that a commit may be lost with its host; set allow_single_copy: true if that is meant, or copies: 1")
+	c.validateTimes(&p)
+	c.validateRouter(&p)
+	c.PostgreSQL.validate(&p)
+	p.check(c.Hooks.Timeout > 0, "hooks.timeout", "must be more than 0; write 10s")
+	for _, h := range []struct {
+		key  string
+		argv []string
+	}{{"hooks.event", c.Hooks.Event}, {"hooks.validate", c.Hooks.Validate}} {
+		p.check(len(h.argv) == 0 || strings.HasPrefix(h.argv[0], "/"), h.key, "the program needs its full path, such as [/usr/local/bin/notify]")
+	}
+	seen := map[string]bool{}
+	for _, n := range c.ReplicationClients {
+		p.check(slotName.MatchString(n), "replication_clients", "%q can't name a replication slot; use a-z, 0-9 and _", n)
+		p.check(!seen[n], "replication_clients", "%q is there twice; remove one", n)
+		seen[n] = true
+	}
+	return p.err()
+}
+
+func (c Cluster) validateTimes(p *problems) {
+	detect, err := c.Detection.Time()
+	if err != nil {
+		p.add("detection", "%v", err)
+		return
+	}
+	p.check(detect >= leastDetect, "detection", "%v is shorter than three heartbeats; write at least %v", detect, leastDetect)
+	p.check(time.Duration(c.Lease) >= detect, "lease", "%v is shorter than the detection time of %v, so sessions would be cut before anyone suspects a failure; write %v",
+		c.Lease, detect, Duration(detect+time.Second))
+	p.check(c.GuardDelay > 0, "guard_delay", "must be more than 0; write 1s")
+	p.check(c.AgentGrace >= 0, "agent_grace", "can't be negative; write 3s")
+	p.check(c.AntiFlap >= 0, "anti_flap", "can't be negative; write 60s")
+}
+
+func (c Cluster) validateRouter(p *problems) {
+	p.check(c.Router.Wait >= 0, "router.wait", "can't be negative; write 10s")
+	p.check(c.Router.ReadMaxLag > 0, "router.read_max_lag", "must be more than 0, or no standby would ever serve reads; write 10s")
+	p.check(c.Router.MaxSessions >= 0, "router.max_sessions", "can't be negative; write 0 for no limit of the router's own")
+	p.check(c.Router.MaxWaiting >= 0, "router.max_waiting", "can't be negative; write 1000")
+}
+
+var (
+	slotName      = regexp.MustCompile(`^[a-z0-9_]{1,63}$`)
+	parameterName = regexp.MustCompile(`^[A-Za-z_][A-Za-z0-9_$]*(\.[A-Za-z_][A-Za-z0-9_$]*)?$`)
+)
+
+// ours are parameters that Standfast sets by itself, with the reason why the site may not.
+var ours = map[string]string{
+	"synchronous_standby_names": "it follows durability and copies; change those",
+	"primary_conninfo":          "standbys connect through the member's relay",
+	"primary_slot_name":         "each member has a slot of its name",
+	"restore_command":           "WAL of any other origin would bypass the election",
+	"recovery_target_timeline":  "standbys follow the primary of the newest term",
+	"restart_after_crash":       "a crashed primary is replaced, not restarted in place",
+	"listen_addresses":          "it follows the member's file; change listen there",
+	"port":                      "it follows the member's file; change ports.postgres there",
+	"unix_socket_directories":   "the member and its server meet there",
+	"data_directory":            "it follows the member's file; change postgres.data_dir there",
+	"hba_file":                  "write your lines under postgresql.hba",
+	"ident_file":                "write your lines under postgresql.ident",
+	"hot_standby":               "standbys serve reads",
+	"wal_log_hints":             "pg_rewind needs it",
+	"cluster_name":              "it is the member's name",
+}
+
+// floor are parameters with values that would break a promise.
+var floor = map[string]struct {
+	bad []string
+	why string
+}{
+	"fsync":              {[]string{"off", "false", "no", "0"}, "an acknowledged commit would be lost with a host's power"},
+	"full_page_writes":   {[]string{"off", "false", "no", "0"}, "a torn page after a power loss could not be repaired"},
+	"synchronous_commit": {[]string{"off", "local", "remote_write"}, "commits would be acknowledged before a standby has them on disk; leave it at on, or set durability: async"},
+	"wal_level":          {[]string{"minimal"}, "standbys need replica or logical"},
+}
+
+func (pg PostgreSQL) validate(p *problems) {
+	for _, name := range sortedKeys(pg.Parameters) {
+		key, low := "postgresql.parameters."+name, strings.ToLower(name)
+		p.check(parameterName.MatchString(name), key, "is not a parameter's name; see \"select name from pg_settings\"")
+		if why, ok := ours[low]; ok {
+			p.add(key, "is set by Standfast: %s", why)
+		}
+		v := string(pg.Parameters[name])
+		if f, ok := floor[low]; ok && slices.Contains(f.bad, strings.ToLower(v)) {
+			p.add(key, "%s is refused: %s", v, f.why)
+		}
+		p.check(!strings.ContainsAny(v, "\n\r\x00"), key, "the value runs over several lines; write it on one")
+	}
+	kinds := []string{"local", "host", "hostssl", "hostnossl", "hostgssenc", "hostnogssenc"}
+	for i, l := range pg.HBA {
+		first, _, _ := strings.Cut(strings.TrimSpace(l), " ")
+		first, _, _ = strings.Cut(first, "\t")
+		ok := first == "" || strings.HasPrefix(first, "#") || slices.Contains(kinds, first)
+		p.check(ok && !strings.ContainsAny(l, "\n\r"), "postgresql.hba", "line %d, %q, does not begin with local, host or hostssl; see pg_hba.conf in PostgreSQL's manual", i+1, l)
+	}
+	for i, l := range pg.Ident {
+		ok := strings.HasPrefix(strings.TrimSpace(l), "#") || len(strings.Fields(l)) >= 3
+		p.check(ok && !strings.ContainsAny(l, "\n\r"), "postgresql.ident", "line %d, %q, needs a map's name, a system user and a database user", i+1, l)
+	}
+}
+
+func sortedKeys[V any](m map[string]V) []string {
+	keys := make([]string, 0, len(m))
+	for k := range m {
+		keys = append(keys, k)
+	}
+	slices.Sort(keys)
+	return keys
+}

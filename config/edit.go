@@ -1,0 +1,220 @@
+package config
+
+import (
+	"fmt"
+	"reflect"
+	"strings"
+
+	"github.com/goccy/go-yaml"
+	"github.com/goccy/go-yaml/ast"
+	"github.com/goccy/go-yaml/parser"
+)
+
+// Change is one key that differs between two documents. An empty side means that the key is not there.
+type Change struct{ Key, From, To string }
+
+// String gives "durability: quorum → async".
+func (c Change) String() string {
+	show := func(s string) string {
+		if s == "" {
+			return "(none)"
+		}
+		return s
+	}
+	return fmt.Sprintf("%s: %s → %s", c.Key, show(c.From), show(c.To))
+}
+
+// Diff lists what differs, by key.
+func Diff(from, to Cluster) []Change {
+	a, b := map[string]string{}, map[string]string{}
+	flatten("", reflect.ValueOf(from), a)
+	flatten("", reflect.ValueOf(to), b)
+	all := map[string]bool{}
+	for k := range a {
+		all[k] = true
+	}
+	for k := range b {
+		all[k] = true
+	}
+	var out []Change
+	for _, k := range sortedKeys(all) {
+		if a[k] != b[k] {
+			out = append(out, Change{k, a[k], b[k]})
+		}
+	}
+	return out
+}
+
+func flatten(path string, v reflect.Value, out map[string]string) {
+	switch {
+	case v.Kind() == reflect.Pointer:
+		if !v.IsNil() {
+			out[path] = fmt.Sprint(v.Interface())
+		}
+	case v.Kind() == reflect.Struct:
+		for i := range v.NumField() {
+			flatten(join(path, keyOf(v.Type().Field(i))), v.Field(i), out)
+		}
+	case v.Kind() == reflect.Map:
+		for _, k := range v.MapKeys() {
+			flatten(join(path, k.String()), v.MapIndex(k), out)
+		}
+	case v.Kind() == reflect.Slice:
+		if v.Len() > 0 {
+			out[path] = fmt.Sprintf("%q", v.Interface())
+		}
+	default:
+		out[path] = fmt.Sprint(v.Interface())
+	}
+}
+
+// Set changes one key of the agreed configuration's text and leaves the rest, comments included, as it is. The key is
+// dotted, as in "postgresql.parameters.work_mem"; an empty value takes the key out, so that the default holds again. The
+// result has been validated.
+func Set(text []byte, key, value string) ([]byte, error) {
+	path, err := keyPath(key)
+	if err != nil {
+		return nil, err
+	}
+	file, err := parser.ParseBytes(text, parser.ParseComments)
+	if err != nil {
+		return nil, located("the cluster's configuration", err)
+	}
+	root := &ast.MappingNode{}
+	if len(file.Docs) > 0 {
+		root = mapping(file.Docs[0].Body)
+	}
+	if err := setIn(root, path, value); err != nil {
+		return nil, fmt.Errorf("set %s: %w", key, err)
+	}
+	out := []byte(strings.TrimRight(root.String(), "\n") + "\n")
+	if len(root.Values) == 0 {
+		out = nil
+	}
+	if _, err := ParseCluster("set "+key, out); err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+// keyPath splits a dotted key, keeping the name of a PostgreSQL parameter in one piece though it may hold a dot.
+func keyPath(key string) ([]string, error) {
+	t := reflect.TypeFor[Cluster]()
+	parts := strings.Split(key, ".")
+	for i, part := range parts {
+		f, ok := fieldOf(t, part)
+		if !ok {
+			if near, ok := Nearest(part, keysOf(t)); ok {
+				return nil, fmt.Errorf("unknown key %q: did you mean %q?", key, strings.Join(append(parts[:i:i], near), "."))
+			}
+			return nil, fmt.Errorf("unknown key %q: known are %s", key, strings.Join(keysOf(t), ", "))
+		}
+		switch t = f.Type; t.Kind() {
+		case reflect.Map:
+			if i+1 == len(parts) {
+				return nil, fmt.Errorf("%s holds several values; name one, such as %s.work_mem", key, key)
+			}
+			return append(parts[:i+1:i+1], strings.Join(parts[i+1:], ".")), nil
+		case reflect.Struct:
+			if i+1 == len(parts) {
+				return nil, fmt.Errorf("%s holds several keys; name one of %s", key, strings.Join(keysOf(t), ", "))
+			}
+		default:
+			if i+1 < len(parts) {
+				return nil, fmt.Errorf("%s holds a single value; there is nothing below it", strings.Join(parts[:i+1], "."))
+			}
+		}
+	}
+	return parts, nil
+}
+
+// mapping gives a body of one key (which the parser does not wrap) the form of one with several.
+func mapping(n ast.Node) *ast.MappingNode {
+	switch n := n.(type) {
+	case *ast.MappingNode:
+		return n
+	case *ast.MappingValueNode:
+		return &ast.MappingNode{BaseNode: &ast.BaseNode{}, Start: n.Start, Values: []*ast.MappingValueNode{n}}
+	}
+	return &ast.MappingNode{BaseNode: &ast.BaseNode{}}
+}
+
+func setIn(m *ast.MappingNode, path []string, value string) error {
+	for i, v := range m.Values {
+		if v.Key.String() != path[0] {
+			continue
+		}
+		if len(path) == 1 && value == "" {
+			m.Values = append(m.Values[:i], m.Values[i+1:]...)
+			return nil
+		}
+		if len(path) > 1 && v.Value.Type() != ast.NullType {
+			below := mapping(v.Value)
+			if err := setIn(below, path[1:], value); err != nil {
+				return err
+			}
+			if len(below.Values) == 0 {
+				m.Values = append(m.Values[:i], m.Values[i+1:]...)
+				return nil
+			}
+			return v.Replace(below)
+		}
+		fresh, err := entry(path, value, v.Key.GetToken().Position.Column)
+		if err != nil {
+			return err
+		}
+		keepComments(v, fresh)
+		m.Values[i] = fresh
+		return nil
+	}
+	if value == "" {
+		return nil // it is not there already
+	}
+	column := 1
+	if len(m.Values) > 0 {
+		column = m.Values[0].Key.GetToken().Position.Column
+	}
+	fresh, err := entry(path, value, column)
+	if err == nil {
+		m.Values = append(m.Values, fresh)
+	}
+	return err
+}
+
+// keepComments moves the lines above an entry, and the words after its value, to the entry that replaces it.
+func keepComments(old, fresh *ast.MappingValueNode) {
+	if c := old.GetComment(); c != nil {
+		_ = fresh.SetComment(c) // it fails only for kinds of node that hold none
+	}
+	if c := old.Value.GetComment(); c != nil {
+		_ = fresh.Value.SetComment(c)
+	}
+}
+
+// entry parses "a:\n  b: value" and moves it to the column it will stand in.
+func entry(path []string, value string, column int) (*ast.MappingValueNode, error) {
+	node, err := yaml.ValueToNode(tree(path, value))
+	if err != nil {
+		return nil, err
+	}
+	m := mapping(node)
+	if len(m.Values) != 1 {
+		return nil, fmt.Errorf("%q is not one value", value)
+	}
+	m.Values[0].AddColumn(column - 1)
+	return m.Values[0], nil
+}
+
+func tree(path []string, value string) any {
+	var v any = Text(value)
+	if strings.HasPrefix(value, "[") || value == "true" || value == "false" {
+		var parsed any
+		if yaml.Unmarshal([]byte(value), &parsed) == nil {
+			v = parsed
+		}
+	}
+	for i := len(path) - 1; i >= 0; i-- {
+		v = map[string]any{path[i]: v}
+	}
+	return v
+}

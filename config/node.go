@@ -1,0 +1,225 @@
+package config
+
+import (
+	"fmt"
+	"net"
+	"os"
+	"path/filepath"
+	"strconv"
+
+	"standfast/cluster"
+)
+
+// DefaultPath is where a member's file is looked for.
+const DefaultPath = "/etc/standfast/standfast.yml"
+
+// Node is one member's own file. Members may hold the same list on every host, so that the files differ in Name only.
+type Node struct {
+	Cluster  string `yaml:"cluster"`
+	Name     string `yaml:"name"`
+	StateDir string `yaml:"state_dir"` // everything the member keeps lies below it
+	Listen   string `yaml:"listen"`    // address its ports are opened on; "": the member's address
+
+	Ports    Ports    `yaml:"ports"` // for all members, unless one has its own
+	Postgres Postgres `yaml:"postgres"`
+	Etcd     Etcd     `yaml:"etcd"`
+
+	TLSDir     string `yaml:"tls_dir"`     // the cluster's CA and this member's certificate and key
+	SecretFile string `yaml:"secret_file"` // authenticates heartbeats, the same on every member
+	TokenFile  string `yaml:"token_file"`  // what a client must show to change anything
+
+	Log       Log      `yaml:"log"`
+	Members   []Member `yaml:"members"`   // who founds the cluster; later changes are agreed in the store
+	Bootstrap Cluster  `yaml:"bootstrap"` // the agreed configuration to begin with; later ignored
+}
+
+// Member is one entry of the list of founders.
+type Member struct {
+	Name     string       `yaml:"name"`
+	Address  string       `yaml:"address"`            // host name or IP address that the others reach it at
+	Kind     cluster.Kind `yaml:"kind,omitempty"`     // "": data
+	Priority *int         `yaml:"priority,omitempty"` // nil: 100; 0: never primary
+	Location string       `yaml:"location,omitempty"`
+	Ports    Ports        `yaml:"ports,omitempty"` // 0: as in Node.Ports
+}
+
+// Ports are the TCP ports of a member (Beat: UDP and TCP).
+type Ports struct {
+	Postgres   int `yaml:"postgres,omitempty"`
+	Write      int `yaml:"write,omitempty"`
+	Read       int `yaml:"read,omitempty"`
+	Health     int `yaml:"health,omitempty"`
+	Admin      int `yaml:"admin,omitempty"`
+	Beat       int `yaml:"beat,omitempty"`
+	EtcdClient int `yaml:"etcd_client,omitempty"`
+	EtcdPeer   int `yaml:"etcd_peer,omitempty"`
+}
+
+// Postgres says where the server's parts lie.
+type Postgres struct {
+	BinDir  string `yaml:"bin_dir"`  // "": the newest version installed
+	DataDir string `yaml:"data_dir"` // "": data below state_dir
+	WALDir  string `yaml:"wal_dir"`  // "": in the data directory
+	RunAs   string `yaml:"run_as"`   // the user to become when started by root, which PostgreSQL refuses to run as
+}
+
+// Etcd says where what is agreed is kept: with endpoints in an etcd of the site's, otherwise in one of our own on each member.
+type Etcd struct {
+	Endpoints []string `yaml:"endpoints"` // https://host:port
+	CAFile    string   `yaml:"ca_file"`
+	CertFile  string   `yaml:"cert_file"`
+	KeyFile   string   `yaml:"key_file"`
+}
+
+// Embedded reports whether the members run their own etcd.
+func (e Etcd) Embedded() bool { return len(e.Endpoints) == 0 }
+
+// Log says what is written to standard error.
+type Log struct {
+	Level  string `yaml:"level"`  // debug, info, warn or error
+	Format string `yaml:"format"` // text or json
+}
+
+// DefaultNode is a file that says nothing.
+func DefaultNode() Node {
+	return Node{
+		StateDir: "/var/lib/standfast",
+		Ports: Ports{
+			Postgres: 5432, Write: 5000, Read: 5001, Health: 8008, Admin: 8443, Beat: 8301, EtcdClient: 2379, EtcdPeer: 2380,
+		},
+		Postgres:   Postgres{RunAs: "postgres"},
+		TLSDir:     "/etc/standfast/tls",
+		SecretFile: "/etc/standfast/secret",
+		TokenFile:  "/etc/standfast/token",
+		Log:        Log{Level: "info", Format: "text"},
+		Bootstrap:  DefaultCluster(),
+	}
+}
+
+// LoadNode reads a member's file, then what the environment and the given settings say (each "key=value", as in
+// "ports.health=8009"; STANDFAST_PORTS_HEALTH is the same in the environment), and validates the result.
+func LoadNode(path string, environ, settings []string) (Node, error) {
+	text, err := os.ReadFile(path)
+	if err != nil {
+		return Node{}, fmt.Errorf("read the configuration: %w", err)
+	}
+	return ParseNode(path, text, environ, settings)
+}
+
+// ParseNode is LoadNode of a text. The name stands before each error.
+func ParseNode(name string, text []byte, environ, settings []string) (Node, error) {
+	n := DefaultNode()
+	if err := decode(name, text, &n); err != nil {
+		return Node{}, err
+	}
+	if err := override(&n, environ, settings); err != nil {
+		return Node{}, err
+	}
+	n.fit(text)
+	if err := n.Validate(); err != nil {
+		return Node{}, fmt.Errorf("%s: %w", name, err)
+	}
+	return n, nil
+}
+
+// fit fills in what follows from the rest.
+func (n *Node) fit(text []byte) {
+	for i := range n.Members {
+		m := &n.Members[i]
+		if m.Kind == "" {
+			m.Kind = cluster.Data
+		}
+		if m.Priority == nil {
+			p := 100
+			m.Priority = &p
+		}
+		m.Ports = m.Ports.or(n.Ports)
+	}
+	if n.Postgres.DataDir == "" {
+		n.Postgres.DataDir = filepath.Join(n.StateDir, "data")
+	}
+	n.Bootstrap.fit(text, "bootstrap.")
+	data, witnesses := n.count()
+	if !present(text, "bootstrap.copies") {
+		n.Bootstrap.Copies = max((data-1)/2, 1)
+	}
+	// With two servers and a witness the loss of either server would otherwise stop all writing, and with one there is no copy.
+	if !present(text, "bootstrap.allow_single_copy") {
+		n.Bootstrap.AllowSingleCopy = data == 1 || data == 2 && witnesses > 0
+	}
+}
+
+func (n Node) count() (data, witnesses int) {
+	for _, m := range n.Members {
+		if m.Kind == cluster.Witness {
+			witnesses++
+		} else {
+			data++
+		}
+	}
+	return data, witnesses
+}
+
+// or takes what p leaves at 0 from q.
+func (p Ports) or(q Ports) Ports {
+	pick := func(a, b int) int {
+		if a != 0 {
+			return a
+		}
+		return b
+	}
+	return Ports{
+		pick(p.Postgres, q.Postgres), pick(p.Write, q.Write), pick(p.Read, q.Read), pick(p.Health, q.Health),
+		pick(p.Admin, q.Admin), pick(p.Beat, q.Beat), pick(p.EtcdClient, q.EtcdClient), pick(p.EtcdPeer, q.EtcdPeer),
+	}
+}
+
+// Self is this member's entry of the list. A file that Validate accepted has one.
+func (n Node) Self() Member {
+	for _, m := range n.Members {
+		if m.Name == n.Name {
+			return m
+		}
+	}
+	return Member{Name: n.Name, Ports: n.Ports}
+}
+
+// ListenHost is the address that this member opens its ports on.
+func (n Node) ListenHost() string {
+	if n.Listen != "" {
+		return n.Listen
+	}
+	return n.Self().Address
+}
+
+// ListenAt is ListenHost with a port.
+func (n Node) ListenAt(port int) string { return net.JoinHostPort(n.ListenHost(), strconv.Itoa(port)) }
+
+// Member is this member as the others are told of it.
+func (n Node) Member() cluster.Member { return n.Self().Member() }
+
+// Founders are all members of the list, in its order.
+func (n Node) Founders() []cluster.Member {
+	out := make([]cluster.Member, len(n.Members))
+	for i, m := range n.Members {
+		out[i] = m.Member()
+	}
+	return out
+}
+
+// Member is the entry in the cluster's vocabulary. A witness has no PostgreSQL.
+func (m Member) Member() cluster.Member {
+	hp := func(port int) string { return net.JoinHostPort(m.Address, strconv.Itoa(port)) }
+	out := cluster.Member{
+		Name: m.Name, Kind: m.Kind, Location: m.Location,
+		Write: hp(m.Ports.Write), Read: hp(m.Ports.Read), API: hp(m.Ports.Health), Admin: hp(m.Ports.Admin),
+		Beat: hp(m.Ports.Beat), Etcd: hp(m.Ports.EtcdClient), EtcdPeer: hp(m.Ports.EtcdPeer),
+	}
+	if m.Kind == cluster.Data {
+		out.Postgres = hp(m.Ports.Postgres)
+		if m.Priority != nil {
+			out.Priority = *m.Priority
+		}
+	}
+	return out
+}

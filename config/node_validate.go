@@ -1,0 +1,128 @@
+package config
+
+import (
+	"fmt"
+	"net/url"
+	"path/filepath"
+	"regexp"
+	"strings"
+
+	"standfast/cluster"
+)
+
+// memberName is what can be a replication slot, an application_name, a certificate's name and a file's name alike.
+var memberName = regexp.MustCompile(`^[a-z0-9_]{1,40}$`)
+
+// Validate reports everything that is wrong with the file, one line each. It looks at the text only: whether files
+// exist and ports are free is for the one who starts the member.
+func (n Node) Validate() error {
+	var p problems
+	p.check(memberName.MatchString(n.Cluster), "cluster", "%q can't name a cluster; use up to 40 of a-z, 0-9 and _, such as \"main\"", n.Cluster)
+	n.validateMembers(&p)
+	n.Ports.validate(&p, "ports")
+	n.validatePaths(&p)
+	n.validateEtcd(&p)
+	p.oneOf("log.level", n.Log.Level, "debug", "info", "warn", "error")
+	p.oneOf("log.format", n.Log.Format, "text", "json")
+	data, _ := n.count()
+	p.check(data == 0 || n.Bootstrap.AllowSingleCopy || n.Bootstrap.Durability != cluster.Quorum || n.Bootstrap.Copies < data, "bootstrap.copies",
+		"%d copies beside the primary need %d data members, and there are %d; write fewer, or add members", n.Bootstrap.Copies, n.Bootstrap.Copies+1, data)
+	if err := n.Bootstrap.Validate(); err != nil {
+		for _, e := range unjoin(err) {
+			p = append(p, fmt.Errorf("bootstrap.%w", e))
+		}
+	}
+	return p.err()
+}
+
+func (n Node) validateMembers(p *problems) {
+	names, places := map[string]bool{}, map[string]string{}
+	p.check(len(n.Members) > 0, "members", "nobody is listed; write each host as \"- {name: pg1, address: 10.0.0.11}\"")
+	for i, m := range n.Members {
+		key := fmt.Sprintf("members[%d]", i+1)
+		p.check(memberName.MatchString(m.Name), key+".name", "%q can't name a member (nor a replication slot); use up to 40 of a-z, 0-9 and _, such as \"pg1\"", m.Name)
+		p.check(m.Name != cluster.Nobody, key+".name", "%q is reserved; choose another", m.Name)
+		p.check(!names[m.Name], key+".name", "%q is there twice; give each member a name of its own", m.Name)
+		names[m.Name] = true
+		p.check(m.Address != "" && !strings.ContainsAny(m.Address, "/ "), key+".address", "%q is not a host; write the address that the other members reach it at, without a port", m.Address)
+		p.oneOf(key+".kind", string(m.Kind), string(cluster.Data), string(cluster.Witness))
+		p.check(m.Priority == nil || *m.Priority >= 0, key+".priority", "can't be negative; 0 means never primary")
+		m.Ports.validate(p, key+".ports")
+		at := fmt.Sprintf("%s:%d", m.Address, m.Ports.Beat)
+		if other, ok := places[at]; ok && m.Address != "" {
+			p.add(key+".address", "is %s's too; members on one address need ports of their own", other)
+		}
+		places[at] = m.Name
+	}
+	data, _ := n.count()
+	p.check(len(n.Members) == 0 || data > 0, "members", "all are witnesses; at least one must be of kind data")
+	p.check(memberName.MatchString(n.Name), "name", "%q can't name a member; write the name that this host has under members", n.Name)
+	if len(n.Members) > 0 && memberName.MatchString(n.Name) && !names[n.Name] {
+		near := ""
+		if g, ok := Nearest(n.Name, sortedKeys(names)); ok {
+			near = fmt.Sprintf(" (did you mean %q?)", g)
+		}
+		p.add("name", "%q is not under members%s; add it there or correct the name", n.Name, near)
+	}
+}
+
+func (p Ports) validate(out *problems, key string) {
+	seen := map[int]string{}
+	for _, f := range p.named() {
+		out.check(f.port >= 1 && f.port <= 65535, key+"."+f.name, "%d is not a port; use 1 to 65535", f.port)
+		if other, ok := seen[f.port]; ok {
+			out.add(key+"."+f.name, "%d is %s's already; choose another", f.port, other)
+		}
+		seen[f.port] = f.name
+	}
+}
+
+type namedPort struct {
+	name string
+	port int
+}
+
+func (p Ports) named() []namedPort {
+	return []namedPort{
+		{"postgres", p.Postgres}, {"write", p.Write}, {"read", p.Read}, {"health", p.Health},
+		{"admin", p.Admin}, {"beat", p.Beat}, {"etcd_client", p.EtcdClient}, {"etcd_peer", p.EtcdPeer},
+	}
+}
+
+func (n Node) validatePaths(p *problems) {
+	for _, f := range []struct {
+		key, path string
+		need      bool
+	}{
+		{"state_dir", n.StateDir, true}, {"tls_dir", n.TLSDir, true}, {"secret_file", n.SecretFile, true}, {"token_file", n.TokenFile, true},
+		{"postgres.bin_dir", n.Postgres.BinDir, false}, {"postgres.data_dir", n.Postgres.DataDir, true}, {"postgres.wal_dir", n.Postgres.WALDir, false},
+		{"etcd.ca_file", n.Etcd.CAFile, false}, {"etcd.cert_file", n.Etcd.CertFile, false}, {"etcd.key_file", n.Etcd.KeyFile, false},
+	} {
+		p.check(filepath.IsAbs(f.path) || f.path == "" && !f.need, f.key, "%q is not a full path; begin it with /", f.path)
+	}
+	if n.Postgres.WALDir != "" {
+		rel, err := filepath.Rel(n.Postgres.DataDir, n.Postgres.WALDir)
+		p.check(err != nil || rel == ".." || strings.HasPrefix(rel, "../"), "postgres.wal_dir", "lies in the data directory; leave it empty or put it on a file system of its own")
+	}
+	p.check(n.Postgres.RunAs != "root", "postgres.run_as", "PostgreSQL refuses to run as root; write postgres")
+}
+
+func (n Node) validateEtcd(p *problems) {
+	secure := false
+	for _, e := range n.Etcd.Endpoints {
+		u, err := url.Parse(e)
+		ok := err == nil && (u.Scheme == "https" || u.Scheme == "http") && u.Host != "" && strings.Trim(u.Path, "/") == ""
+		p.check(ok, "etcd.endpoints", "%q is not an etcd's address; write https://host:2379", e)
+		secure = secure || ok && u.Scheme == "https"
+	}
+	p.check(!secure || n.Etcd.CAFile != "", "etcd.ca_file", "is needed for https endpoints; name the file of the CA that signed etcd's certificate")
+	p.check((n.Etcd.CertFile == "") == (n.Etcd.KeyFile == ""), "etcd.cert_file", "and etcd.key_file go together; give both or neither")
+}
+
+// unjoin splits what errors.Join put together.
+func unjoin(err error) []error {
+	if j, ok := err.(interface{ Unwrap() []error }); ok {
+		return j.Unwrap()
+	}
+	return []error{err}
+}
