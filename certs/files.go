@@ -1,0 +1,78 @@
+package certs
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"time"
+
+	"github.com/google/renameio/v2"
+)
+
+// Files are the paths of what a member needs: the authorities it trusts (one or more certificates), its own certificate,
+// and its key.
+type Files struct{ CA, Cert, Key string }
+
+// In names the files in a directory: ca.crt, member.crt and member.key.
+func In(dir string) Files {
+	return Files{filepath.Join(dir, "ca.crt"), filepath.Join(dir, "member.crt"), filepath.Join(dir, "member.key")}
+}
+
+// Write replaces the three files, each atomically and synced, the key with mode 0600. The certificate is written last,
+// so that a reader who sees it changed finds its key. Directories that are missing are made with mode 0700.
+func (f Files) Write(ca []byte, p Pair) error {
+	return errors.Join(write(f.CA, ca, 0o644), write(f.Key, p.Key, 0o600), write(f.Cert, p.Cert, 0o644))
+}
+
+// Expiry returns the time at which the member's certificate or, if that is earlier, the first of the trusted authorities
+// runs out.
+func (f Files) Expiry() (time.Time, error) {
+	first := time.Time{}
+	for _, path := range []string{f.Cert, f.CA} {
+		text, err := os.ReadFile(path)
+		if err != nil {
+			return first, fmt.Errorf("read certificate: %w", err)
+		}
+		cert, err := parseCert(text)
+		if err != nil {
+			return first, fmt.Errorf("read certificate %s: %w", path, err)
+		}
+		if first.IsZero() || cert.NotAfter.Before(first) {
+			first = cert.NotAfter
+		}
+	}
+	return first, nil
+}
+
+// Write stores the authority in dir as ca.crt and, with mode 0600, ca.key. Whoever can read the key can join the cluster.
+func (ca *CA) Write(dir string) error {
+	return errors.Join(
+		write(filepath.Join(dir, "ca.key"), ca.Key, 0o600),
+		write(filepath.Join(dir, "ca.crt"), ca.Cert, 0o644),
+	)
+}
+
+// LoadCA reads the authority that Write stored in dir.
+func LoadCA(dir string) (*CA, error) {
+	cert, err := os.ReadFile(filepath.Join(dir, "ca.crt"))
+	if err != nil {
+		return nil, fmt.Errorf("load certificate authority: %w", err)
+	}
+	key, err := os.ReadFile(filepath.Join(dir, "ca.key"))
+	if err != nil {
+		return nil, fmt.Errorf("load certificate authority: %w", err)
+	}
+	return ParseCA(Pair{cert, key})
+}
+
+func write(path string, content []byte, mode os.FileMode) error {
+	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
+		return fmt.Errorf("write %s: %w", path, err)
+	}
+	// WithStaticPermissions: the umask must not decide who can read a key.
+	if err := renameio.WriteFile(path, content, mode, renameio.WithStaticPermissions(mode)); err != nil {
+		return fmt.Errorf("write %s: %w", path, err)
+	}
+	return nil
+}

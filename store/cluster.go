@@ -1,0 +1,155 @@
+package store
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+
+	"standfast/cluster"
+)
+
+// Cluster is the typed view of one cluster's records. Its keys, all under /standfast/<cluster>/:
+//
+//	state                     cluster.State, the one record that must be agreed; written by comparison only
+//	config                    the agreed configuration, YAML as it was given
+//	request                   cluster.Request, an operator's wish
+//	members/<name>            cluster.Member
+//	reports/<term>/<name>     cluster.Report
+//	history/<term %020d>      Entry
+//	notes/<time %020d>-<name> Note
+type Cluster struct {
+	store  Store
+	name   string
+	prefix string
+}
+
+// New returns the records of the cluster of that name in s. It owns nothing: closing s is its maker's business.
+func New(s Store, name string) *Cluster {
+	return &Cluster{store: s, name: name, prefix: "/standfast/" + name + "/"}
+}
+
+// Name is the cluster's name.
+func (c *Cluster) Name() string { return c.name }
+
+// Check reports whether a majority of the store answers; see Store.Check.
+func (c *Cluster) Check(ctx context.Context) error { return c.store.Check(ctx) }
+
+// State returns the agreed record by a linearizable read, or ErrNotFound before the first.
+func (c *Cluster) State(ctx context.Context) (cluster.State, error) {
+	var s cluster.State
+	kv, err := c.get(ctx, "state", &s)
+	s.Revision = kv.Revision
+	return s, err
+}
+
+// WriteState replaces the agreed record if it still has next.Revision (0: if there is none), and returns next with its
+// new revision. ErrConflict: surely not written. Any other error: unknown, read it again.
+func (c *Cluster) WriteState(ctx context.Context, next cluster.State) (cluster.State, error) {
+	b, err := json.Marshal(next)
+	if err != nil {
+		return next, fmt.Errorf("write state: %w", err)
+	}
+	rev, err := c.store.CompareAndPut(ctx, c.prefix+"state", b, next.Revision)
+	if err != nil {
+		return next, fmt.Errorf("write state of term %d: %w", next.Term, err)
+	}
+	next.Revision = rev
+	return next, nil
+}
+
+// PutReport publishes a member's sworn position. The member writes its own only, so nothing is compared.
+func (c *Cluster) PutReport(ctx context.Context, r cluster.Report) error {
+	return c.put(ctx, reportKey(r.Term, r.Member), r)
+}
+
+// Members returns the members, sorted by name.
+func (c *Cluster) Members(ctx context.Context) ([]cluster.Member, error) {
+	kvs, err := c.store.List(ctx, c.prefix+"members/")
+	if err != nil {
+		return nil, fmt.Errorf("read members: %w", err)
+	}
+	members := make([]cluster.Member, 0, len(kvs))
+	for _, kv := range kvs {
+		var m cluster.Member
+		if err := json.Unmarshal(kv.Value, &m); err != nil {
+			return nil, fmt.Errorf("read member %s: %w", strings.TrimPrefix(kv.Key, c.prefix), err)
+		}
+		members = append(members, m)
+	}
+	slices.SortFunc(members, byName)
+	return members, nil
+}
+
+// PutMember adds or replaces a member.
+func (c *Cluster) PutMember(ctx context.Context, m cluster.Member) error {
+	return c.put(ctx, "members/"+m.Name, m)
+}
+
+// DeleteMember removes a member; it is no error if there is none of that name.
+func (c *Cluster) DeleteMember(ctx context.Context, name string) error {
+	return c.delete(ctx, "members/"+name)
+}
+
+// Config returns the agreed configuration's bytes and revision, or ErrNotFound.
+func (c *Cluster) Config(ctx context.Context) (KV, error) {
+	kv, err := c.store.Get(ctx, c.prefix+"config")
+	if err != nil {
+		return kv, fmt.Errorf("read config: %w", err)
+	}
+	return kv, nil
+}
+
+// PutConfig replaces the configuration if it still has revision rev (0: if there is none), and returns the new revision.
+func (c *Cluster) PutConfig(ctx context.Context, yaml []byte, rev int64) (int64, error) {
+	rev, err := c.store.CompareAndPut(ctx, c.prefix+"config", yaml, rev)
+	if err != nil {
+		return 0, fmt.Errorf("write config: %w", err)
+	}
+	return rev, nil
+}
+
+// PutRequest records an operator's wish; a newer wish replaces an older one.
+func (c *Cluster) PutRequest(ctx context.Context, r cluster.Request) error {
+	return c.put(ctx, "request", r)
+}
+
+// DeleteRequest withdraws whatever request there is.
+func (c *Cluster) DeleteRequest(ctx context.Context) error { return c.delete(ctx, "request") }
+
+func (c *Cluster) get(ctx context.Context, key string, into any) (KV, error) {
+	kv, err := c.store.Get(ctx, c.prefix+key)
+	if err != nil {
+		return kv, fmt.Errorf("read %s: %w", key, err)
+	}
+	if err := json.Unmarshal(kv.Value, into); err != nil {
+		return kv, fmt.Errorf("read %s: %w", key, err)
+	}
+	return kv, nil
+}
+
+func (c *Cluster) put(ctx context.Context, key string, value any) error {
+	b, err := json.Marshal(value)
+	if err != nil {
+		return fmt.Errorf("write %s: %w", key, err)
+	}
+	if _, err := c.store.Put(ctx, c.prefix+key, b); err != nil {
+		return fmt.Errorf("write %s: %w", key, err)
+	}
+	return nil
+}
+
+func (c *Cluster) delete(ctx context.Context, key string) error {
+	if err := c.store.Delete(ctx, c.prefix+key); err != nil && !errors.Is(err, ErrNotFound) {
+		return fmt.Errorf("delete %s: %w", key, err)
+	}
+	return nil
+}
+
+func reportKey(t cluster.Term, member string) string {
+	return fmt.Sprintf("reports/%020d/%s", t, member)
+}
+
+func byName(a, b cluster.Member) int { return strings.Compare(a.Name, b.Name) }

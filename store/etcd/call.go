@@ -1,0 +1,202 @@
+package etcd
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
+	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
+	clientv3 "go.etcd.io/etcd/client/v3"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+)
+
+// errUnsure: a repeated comparison failed, perhaps because an earlier attempt of ours had succeeded.
+var errUnsure = errors.New("outcome unknown: the request was repeated, and an earlier attempt may have succeeded")
+
+// errSilent: the endpoint took a request that can't be repeated and then fell silent.
+var errSilent = errors.New("outcome unknown: the endpoint took the request and stopped answering")
+
+// operation is one request, to be made of one endpoint.
+type operation[T any] func(context.Context, *clientv3.Client) (T, error)
+
+type answer[T any] struct {
+	from  *endpoint
+	value T
+	err   error
+}
+
+// repeat runs op until there is an answer, at several endpoints at once if need be: only for what does no harm when it
+// happens twice. doubtful says of an answer that it can't be believed if another attempt has been made; such an answer waits
+// for the attempts still under way.
+func repeat[T any](ctx context.Context, s *Store, op operation[T], doubtful func(T) bool) (T, error) {
+	ctx, cancel := s.bound(ctx)
+	defer cancel()
+	answers := make(chan answer[T])
+	var none T
+	var sent, pending int
+	var doubt bool
+	var last error
+	var asked []*endpoint
+	next := s.order()
+	launch := func() {
+		if len(next) == 0 {
+			next = s.order()
+		}
+		e := next[0]
+		next = next[1:]
+		if !s.attempt(ctx, e, func() { a := ask(ctx, e, op); deliver(ctx, answers, a) }) {
+			return
+		}
+		sent, pending = sent+1, pending+1
+		asked = append(asked, e)
+	}
+	launch()
+	tick := time.NewTimer(hedge)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return none, ended(ctx, last)
+		case a := <-answers:
+			pending--
+			switch {
+			case a.err == nil && doubtful(a.value) && sent > 1:
+				doubt, last = true, errUnsure
+				tick.Reset(hedge)
+			case a.err == nil:
+				return a.value, nil
+			case final(a.err):
+				return none, fmt.Errorf("etcd at %s: %w", a.from.url, a.err)
+			default:
+				if ctx.Err() == nil {
+					last = fmt.Errorf("etcd at %s: %w", a.from.url, a.err)
+				}
+				s.suspect(a.from)
+				tick.Reset(after(len(next) > 0))
+			}
+			if doubt && pending == 0 {
+				return none, errUnsure
+			}
+		case <-tick.C:
+			if doubt {
+				return none, errUnsure
+			}
+			for _, e := range asked {
+				s.suspect(e)
+			}
+			asked = nil
+			launch()
+			tick.Reset(2 * hedge)
+		}
+	}
+}
+
+// after is the pause before the next attempt when one has failed: none while there is an endpoint that has not been
+// tried in this round.
+func after(untried bool) time.Duration {
+	if untried {
+		return 0
+	}
+	return hedge / 3
+}
+
+// once runs op at one endpoint, once. It is given up when that endpoint stops answering even what needs neither a majority
+// nor a disk; a slow one is waited for.
+func once[T any](ctx context.Context, s *Store, op operation[T]) (T, error) {
+	ctx, cancel := s.bound(ctx)
+	defer cancel()
+	var none T
+	e := s.order()[0]
+	answers := make(chan answer[T])
+	alive := make(chan error)
+	if !s.attempt(ctx, e, func() { a := ask(ctx, e, op); deliver(ctx, answers, a) }) {
+		return none, errClosed
+	}
+	tick := time.NewTimer(hedge)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return none, ended(ctx, fmt.Errorf("etcd at %s: no answer", e.url))
+		case a := <-answers:
+			if a.err != nil {
+				s.suspect(e)
+				return none, fmt.Errorf("etcd at %s: %w", e.url, a.err)
+			}
+			return a.value, nil
+		case <-tick.C:
+			s.suspect(e)
+			s.spawn(func() { deliver(ctx, alive, e.probe(ctx, aliveWithin, clientv3.WithSerializable())) })
+		case err := <-alive:
+			if err != nil {
+				e.bad.Store(true)
+				return none, fmt.Errorf("etcd at %s: %w", e.url, errSilent)
+			}
+			tick.Reset(hedge)
+		}
+	}
+}
+
+// bound ties ctx to the life of the store.
+func (s *Store) bound(ctx context.Context) (context.Context, context.CancelFunc) {
+	ctx, cancel := context.WithCancelCause(ctx)
+	stop := context.AfterFunc(s.ctx, func() { cancel(errClosed) })
+	return ctx, func() { stop(); cancel(context.Canceled) }
+}
+
+// attempt runs f in a goroutine of the store's. It ends when its answer was taken or ctx ended.
+func (s *Store) attempt(ctx context.Context, e *endpoint, f func()) bool {
+	return ctx.Err() == nil && s.spawn(f)
+}
+
+func ask[T any](ctx context.Context, e *endpoint, op operation[T]) answer[T] {
+	v, err := op(ctx, e.client)
+	return answer[T]{e, v, err}
+}
+
+func deliver[T any](ctx context.Context, to chan<- T, v T) {
+	select {
+	case to <- v:
+	case <-ctx.Done():
+	}
+}
+
+// ended is the error of a call whose time is up; last is what stood in its way, if anything is known.
+func ended(ctx context.Context, last error) error {
+	if last == nil {
+		return fmt.Errorf("etcd gave no answer: %w", context.Cause(ctx))
+	}
+	return fmt.Errorf("%w (%w)", context.Cause(ctx), last)
+}
+
+// final reports whether another attempt would get the same error. Everything that another endpoint or a moment's patience
+// may cure is not: endpoints that are unreachable, without a leader, overloaded, corrupt or a learner.
+func final(err error) bool {
+	code := status.Code(err)
+	if e, ok := errors.AsType[rpctypes.EtcdError](err); ok {
+		code = e.Code()
+	}
+	switch code {
+	case codes.InvalidArgument, codes.PermissionDenied, codes.Unauthenticated, codes.ResourceExhausted, codes.Unimplemented:
+		return !errors.Is(err, rpctypes.ErrTooManyRequests)
+	}
+	return false
+}
+
+// note takes down which cluster answered. Another one than before means that etcd was made anew or restored from a backup:
+// its revisions begin again, and a watch that waits for old ones would wait for ever.
+func (s *Store) note(h *pb.ResponseHeader) {
+	if h == nil {
+		return
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.clusterID != 0 && s.clusterID != h.ClusterId {
+		close(s.renewed)
+		s.renewed = make(chan struct{})
+	}
+	s.clusterID = h.ClusterId
+}

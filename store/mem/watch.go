@@ -1,0 +1,59 @@
+package mem
+
+import (
+	"context"
+	"strings"
+
+	"standfast/store"
+)
+
+// Watch implements store.Store.
+func (s *Store) Watch(ctx context.Context, prefix string) <-chan store.Update {
+	out := make(chan store.Update)
+	ctx, cancel := context.WithCancel(ctx)
+	stop := context.AfterFunc(s.ctx, cancel)
+	s.wg.Go(func() {
+		defer close(out)
+		defer cancel()
+		defer stop()
+		seen := int64(-1) // the revision up to which the reader knows everything; -1: nothing yet
+		for ctx.Err() == nil {
+			u, rev, changed := s.since(prefix, seen)
+			seen = rev
+			if u.Full || len(u.Events) > 0 {
+				select {
+				case out <- u:
+				case <-ctx.Done():
+				}
+				continue
+			}
+			select {
+			case <-changed:
+			case <-ctx.Done():
+			}
+		}
+	})
+	return out
+}
+
+// since returns what happened under the prefix after revision seen, the revision the reader then knows, and a channel
+// that is closed when it is worth asking again.
+func (s *Store) since(prefix string, seen int64) (store.Update, int64, <-chan struct{}) {
+	sh := s.shared
+	sh.mu.Lock()
+	defer sh.mu.Unlock()
+	if s.down {
+		return store.Update{}, seen, sh.changed
+	}
+	if seen < 0 || seen < sh.compacted {
+		return store.Update{Full: true, Reset: sh.list(prefix)}, sh.rev, sh.changed
+	}
+	var u store.Update
+	for _, e := range sh.log[seen-sh.compacted:] {
+		if strings.HasPrefix(e.KV.Key, prefix) {
+			e.KV = copied(e.KV)
+			u.Events = append(u.Events, e)
+		}
+	}
+	return u, sh.rev, sh.changed
+}
