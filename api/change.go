@@ -160,7 +160,8 @@ func (c *changes) fail(w http.ResponseWriter, r *http.Request, err error) {
 	newReply(w, r).fail(e)
 }
 
-// getConfig answers the agreed configuration: its JSON, as Patroni does, or the YAML as it was given.
+// getConfig answers the agreed configuration: its JSON, as Patroni does; the YAML as it was given; or both, with
+// ?format=standfast.
 func (c *changes) getConfig(w http.ResponseWriter, r *http.Request) {
 	cfg, err := c.ops.Config(r.Context())
 	if err != nil {
@@ -168,7 +169,11 @@ func (c *changes) getConfig(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	w.Header().Set("ETag", strconv.Quote(strconv.FormatInt(cfg.Revision, 10)))
-	if accept := r.Header.Get("Accept"); strings.Contains(accept, "yaml") {
+	switch accept := r.Header.Get("Accept"); {
+	case r.URL.Query().Get("format") == "standfast":
+		c.health.write(w, r, jsonAnswer(cfg))
+		return
+	case strings.Contains(accept, "yaml"):
 		c.health.write(w, r, newAnswer(200, []string{"application/yaml"}, []byte(cfg.YAML)))
 		return
 	}
