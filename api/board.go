@@ -63,12 +63,22 @@ func newBoard(st *Status, stale string) *board {
 	}
 	b.node = sync.OnceValue(func() *answer { return jsonAnswer(patroniDocument(st)) })
 	b.patroni = b.node
-	b.status = sync.OnceValue(func() *answer { return jsonAnswer(st) })
+	b.status = sync.OnceValue(func() *answer { return jsonAnswer(warned(st, stale)) })
 	b.cluster = sync.OnceValue(func() *answer { return jsonAnswer(clusterDocument(st)) })
 	b.history = sync.OnceValue(func() *answer { return jsonAnswer(historyDocument(st.History)) })
 	b.entries = sync.OnceValue(func() *answer { return jsonAnswer(append([]Entry{}, st.History...)) })
 	b.failsafe = sync.OnceValue(func() *answer { return jsonAnswer(failsafeDocument(st)) })
 	return b
+}
+
+// warned is st with the reason not to believe it among its warnings: /status still shows the last that was seen.
+func warned(st *Status, stale string) *Status {
+	if stale == "" {
+		return st
+	}
+	c := *st
+	c.Warnings = append([]string{stale + ", what follows is the last it saw; look at its log: journalctl -u standfast"}, st.Warnings...)
+	return &c
 }
 
 // boards keeps the board of the newest Status, and another one for when that Status has gone stale.

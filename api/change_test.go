@@ -342,3 +342,24 @@ func FuzzBody(f *testing.F) {
 		}
 	})
 }
+
+// TestOutlastsReadTimeout: the bound on reading a request must not end an operation that takes longer than it.
+func TestOutlastsReadTimeout(t *testing.T) {
+	ops := &operator{wait: make(chan struct{})}
+	h, _ := changer(sample("pg2"), ops)
+	srv := httptest.NewUnstartedServer(h)
+	srv.Config.ReadTimeout = 50 * time.Millisecond
+	srv.Start()
+	defer srv.Close()
+	time.AfterFunc(300*time.Millisecond, func() { close(ops.wait) })
+	r, _ := http.NewRequest("POST", srv.URL+"/resume", strings.NewReader("{}"))
+	r.Header.Set("Authorization", "Bearer secret")
+	resp, err := srv.Client().Do(r)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	if b, _ := io.ReadAll(resp.Body); resp.StatusCode != 200 {
+		t.Errorf("%d %s", resp.StatusCode, b)
+	}
+}

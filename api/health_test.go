@@ -221,6 +221,15 @@ func TestStaleQuery(t *testing.T) {
 	}
 }
 
+// TestStaleStatus: the last that was seen is still shown, with a warning; and the Status itself is not touched.
+func TestStaleStatus(t *testing.T) {
+	st := with("pg2", func(st *Status, _ *Member) { st.Observed = clock().Add(-time.Minute) })
+	w := get(healthOf(st), "GET", "/status", "")
+	if w.Code != 200 || !strings.Contains(w.Body.String(), "has not reported for 60.0 s") || len(st.Warnings) != 0 {
+		t.Errorf("%d %s, warnings %v", w.Code, w.Body, st.Warnings)
+	}
+}
+
 func TestBodies(t *testing.T) {
 	for _, c := range []struct{ self, path, accept, kind, want string }{
 		{"pg1", "/", "", "text/plain", "OK - Primary\n"},
