@@ -1,0 +1,54 @@
+package router
+
+import (
+	"bytes"
+	"context"
+	"io"
+	"net"
+	"os"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+const (
+	maxAsides = 1024             // connections served beside the loops; more are closed unanswered
+	asideFor  = 10 * time.Second // for a handshake and an error, or a CancelRequest
+)
+
+// serveAside lets f serve the connection in a goroutine of its own, within asideFor and until the router stops. The
+// connection reads first what was read of it before. It counts as open until f has returned.
+func (r *Router) serveAside(fd int32, first []byte, f func(net.Conn)) {
+	if r.asides.Add(1) > maxAsides || !r.beside(func() {
+		defer r.open.Add(-1)
+		defer r.asides.Add(-1)
+		conn, err := connOf(fd)
+		if err != nil {
+			r.cfg.Log.Error("router: take over a connection", "err", err)
+			return
+		}
+		defer conn.Close()
+		_ = conn.SetDeadline(time.Now().Add(asideFor)) // fails only on a closed one
+		defer context.AfterFunc(r.ctx, func() { _ = conn.SetDeadline(time.Unix(1, 0)) })()
+		f(&reread{Conn: conn, from: io.MultiReader(bytes.NewReader(first), conn)})
+	}) {
+		unix.Close(int(fd))
+		r.asides.Add(-1)
+		r.open.Add(-1)
+	}
+}
+
+// connOf makes the socket a net.Conn; the socket itself is closed in any case.
+func connOf(fd int32) (net.Conn, error) {
+	f := os.NewFile(uintptr(fd), "client")
+	defer f.Close()
+	return net.FileConn(f)
+}
+
+// reread is a connection some of which was read before.
+type reread struct {
+	net.Conn
+	from io.Reader
+}
+
+func (c *reread) Read(p []byte) (int, error) { return c.from.Read(p) }

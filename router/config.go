@@ -1,0 +1,82 @@
+package router
+
+import (
+	"cmp"
+	"crypto/tls"
+	"fmt"
+	"log/slog"
+	"runtime"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"standfast/cluster"
+)
+
+// Config says where to listen and how much to carry. The zero value of each field but Write and Read is usable.
+type Config struct {
+	Write []string // listen addresses (host:port) of the writing side
+	Read  []string // listen addresses (host:port) of the reading side; may be empty
+
+	// MaxSessions bounds the clients of both sides together, waiting ones included. 0: as many as the limit of open
+	// files allows (each session needs two).
+	MaxSessions int
+
+	MaxPerServer int // sessions to one server, from this router; 0: no limit
+	Queue        int // clients of one side that may wait for a server below MaxPerServer; beyond it: FATAL 53300
+
+	// HoldFor is how long a new connection waits for a server: while a primary is being chosen, while the server can't be
+	// reached, in the queue. 0: 10 s.
+	HoldFor time.Duration
+
+	ReadLag cluster.LSN // standbys further behind get no new sessions, in bytes; 0: no bound
+
+	// ReadGrace is how long the sessions of a standby are kept that is no read target any more while a primary is being
+	// chosen. A standby leaves the read targets in every election and is mostly back within a second; its sessions needn't
+	// know. It prolongs the bound of a stale read, so it must not exceed the lease. 0: they are cut at once.
+	ReadGrace time.Duration
+
+	// Certificate returns PostgreSQL's own certificate, to answer an error inside TLS: a client with sslmode=require
+	// shows no other. It is called for each such error. nil: such clients learn only that there is no TLS.
+	Certificate func() (*tls.Certificate, error)
+
+	Log     *slog.Logger // nil: slog.Default()
+	Workers int          // event loops; 0: one for each processor, at most 4
+}
+
+const (
+	defaultHold = 10 * time.Second
+	maxWorkers  = 4
+	spareFiles  = 256 // open files left to everything else in the process
+)
+
+// withDefaults fills what was left zero and rejects what makes no sense.
+func (c Config) withDefaults() (Config, error) {
+	if len(c.Write) == 0 {
+		return c, fmt.Errorf("router: no listen address for the writing side")
+	}
+	for name, n := range map[string]int{"MaxSessions": c.MaxSessions, "MaxPerServer": c.MaxPerServer, "Queue": c.Queue, "Workers": c.Workers} {
+		if n < 0 {
+			return c, fmt.Errorf("router: %s is %d, it can't be negative", name, n)
+		}
+	}
+	c.HoldFor = cmp.Or(c.HoldFor, defaultHold)
+	c.Workers = cmp.Or(c.Workers, min(runtime.GOMAXPROCS(0), maxWorkers))
+	if c.Log == nil {
+		c.Log = slog.Default()
+	}
+	if c.MaxSessions == 0 {
+		c.MaxSessions = sessionsByFiles()
+	}
+	return c, nil
+}
+
+// sessionsByFiles is how many sessions the limit of open files leaves room for.
+func sessionsByFiles() int {
+	var lim unix.Rlimit
+	if err := unix.Getrlimit(unix.RLIMIT_NOFILE, &lim); err != nil {
+		return 1024
+	}
+	files := int(min(lim.Cur, 1<<20))
+	return max((files-spareFiles)/2, 16)
+}

@@ -1,0 +1,89 @@
+package router
+
+import (
+	"encoding/binary"
+
+	"github.com/jackc/pgx/v5/pgproto3"
+)
+
+// The codes that a client's first message may carry where a session's StartupMessage has its protocol version
+// ("Frontend/Backend Protocol", section "Message Formats").
+const (
+	codeCancel = 80877102
+	codeSSL    = 80877103
+	codeGSS    = 80877104
+)
+
+// maxStartup is the longest first message that PostgreSQL accepts (MAX_STARTUP_PACKET_LENGTH).
+const maxStartup = 10000
+
+// tlsHandshake is the first byte of a TLS ClientHello: since PostgreSQL 17 a client may begin with it.
+const tlsHandshake = 0x16
+
+// opening is what a client's first message turned out to be.
+type opening uint8
+
+const (
+	openPartial opening = iota // more of it has to come
+	openStartup                // a plaintext session
+	openSecure                 // SSLRequest or GSSENCRequest: the server answers with one byte
+	openTLS                    // TLS at once
+	openCancel                 // a CancelRequest
+	openJunk                   // nothing that PostgreSQL would take
+)
+
+// classify tells what the first message is. A message is complete when this returns anything but openPartial, except
+// that what follows TLS's first byte is none of the router's business.
+func classify(p []byte) opening {
+	if len(p) > 0 && p[0] == tlsHandshake {
+		return openTLS
+	}
+	if len(p) < 8 {
+		return openPartial
+	}
+	n, code := binary.BigEndian.Uint32(p), binary.BigEndian.Uint32(p[4:])
+	if n < 8 || n > maxStartup {
+		return openJunk
+	}
+	if len(p) < int(n) {
+		return openPartial
+	}
+	switch code {
+	case codeCancel:
+		if n < 16 {
+			return openJunk
+		}
+		return openCancel
+	case codeSSL, codeGSS:
+		return openSecure
+	}
+	return openStartup
+}
+
+// cancelKey is a backend's process number and secret key as they stand in BackendKeyData and in a CancelRequest.
+type cancelKey string
+
+// keyOf returns the key that a complete CancelRequest carries.
+func keyOf(cancel []byte) cancelKey {
+	return cancelKey(cancel[8:binary.BigEndian.Uint32(cancel)])
+}
+
+// refusal is an error that ends a connection: PostgreSQL's SQLSTATE and a sentence.
+type refusal struct{ code, text string }
+
+// SQLSTATEs ("PostgreSQL Error Codes").
+const (
+	cannotConnectNow   = "57P03"
+	adminShutdown      = "57P01"
+	tooManyConnections = "53300"
+)
+
+// encode returns the ErrorResponse.
+func (r refusal) encode() []byte {
+	msg := pgproto3.ErrorResponse{Severity: "FATAL", SeverityUnlocalized: "FATAL", Code: r.code, Message: r.text}
+	b, err := msg.Encode(nil)
+	if err != nil {
+		return nil // only for a message of a gigabyte
+	}
+	return b
+}

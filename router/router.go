@@ -1,0 +1,223 @@
+package router
+
+import (
+	"context"
+	"fmt"
+	"net"
+	"net/netip"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+	"golang.org/x/sys/unix"
+
+	"standfast/cluster"
+)
+
+// Router carries sessions from its listeners to the servers of the present route. All methods may be called from any
+// goroutine.
+type Router struct {
+	cfg       Config
+	table     *table
+	loops     []*loop
+	listeners []*listener
+	keys      keyring
+
+	ctx      context.Context // ended: what runs beside the loops must end
+	stop     context.CancelFunc
+	aside    sync.WaitGroup // goroutines beside the loops
+	asideMu  sync.Mutex     // orders aside.Add before aside.Wait
+	stopping atomic.Bool
+
+	order atomic.Pointer[cutOrder]
+
+	open       atomic.Int64 // clients, of whatever phase
+	asides     atomic.Int64 // of them those beside the loops
+	accepted   [sides]atomic.Uint64
+	refused    atomic.Uint64
+	full       atomic.Uint64
+	junk       atomic.Uint64
+	cuts       atomic.Uint64
+	cancels    atomic.Uint64
+	dialErrors atomic.Uint64
+}
+
+// cutOrder is a CutAll: a number that rises, and the reason.
+type cutOrder struct {
+	number uint64
+	reason string
+}
+
+// New binds the listeners. Connections are taken from then on and served by Run, which must be called: it also is what
+// closes them. Until the first SetRoute new connections wait.
+//
+// A port that is taken gives an error that wraps unix.EADDRINUSE and names it.
+func New(cfg Config) (*Router, error) {
+	cfg, err := cfg.withDefaults()
+	if err != nil {
+		return nil, err
+	}
+	r := &Router{cfg: cfg, keys: keyring{at: map[cancelKey]netip.AddrPort{}}}
+	r.table = newTable(&r.cfg)
+	r.table.lookup = r.lookup
+	r.order.Store(&cutOrder{})
+	r.ctx, r.stop = context.WithCancel(context.Background())
+	if err := r.bind(); err != nil {
+		r.closeFiles()
+		r.stop()
+		return nil, err
+	}
+	return r, nil
+}
+
+func (r *Router) bind() error {
+	for side, addrs := range [][]string{WriteSide: r.cfg.Write, ReadSide: r.cfg.Read} {
+		for _, addr := range addrs {
+			ln, err := listen(addr, Side(side))
+			if err != nil {
+				return err
+			}
+			r.listeners = append(r.listeners, ln)
+		}
+	}
+	for id := range r.cfg.Workers {
+		l, err := newLoop(r, id)
+		if err != nil {
+			return err
+		}
+		r.loops = append(r.loops, l)
+	}
+	return nil
+}
+
+func (r *Router) closeFiles() {
+	for _, ln := range r.listeners {
+		unix.Close(int(ln.fd))
+	}
+	for _, l := range r.loops {
+		l.close()
+	}
+}
+
+// Run serves until ctx ends, then cuts every session, waits for all that it has started and closes the listeners. It
+// returns nil. A router runs once.
+func (r *Router) Run(ctx context.Context) error {
+	var g errgroup.Group
+	for _, l := range r.loops {
+		g.Go(func() error { l.run(); return nil })
+	}
+	<-ctx.Done()
+	r.stopping.Store(true)
+	r.ring()
+	err := g.Wait()
+	r.stop()
+	r.asideMu.Lock() // whoever comes later sees that r.ctx has ended
+	r.asideMu.Unlock()
+	r.aside.Wait()
+	r.closeFiles()
+	return err
+}
+
+// Addrs returns the addresses that the side listens on, with the ports that were chosen where 0 was asked for.
+func (r *Router) Addrs(side Side) []net.Addr {
+	var out []net.Addr
+	for _, ln := range r.listeners {
+		if ln.side == side {
+			out = append(out, ln.addr)
+		}
+	}
+	return out
+}
+
+// SetRoute makes the router send clients by route; addrs gives each member's PostgreSQL as host:port. It never blocks.
+// After it has returned no loop begins to carry a byte of a session that the route does not keep: those sessions
+// are cut, connections that wait are served, and connections that their server has not answered get another.
+//
+// Write sessions are kept while their server is Route.Write; while none is named but one is being chosen (Hold), those of
+// the same term's primary go on until the term rises. Hold beside a named primary makes only new connections wait. Read
+// sessions are kept while their server is among Route.Reads (see Config.ReadGrace), or, if it was the primary to which
+// they fell back, like write sessions.
+func (r *Router) SetRoute(route cluster.Route, addrs map[string]string) {
+	r.table.setRoute(route, addrs, time.Now())
+	r.ring()
+}
+
+// SetDraining keeps new sessions away from the member, or no longer; those it has go on. New write sessions wait
+// while the primary is being drained.
+func (r *Router) SetDraining(member string, on bool) { r.table.setDraining(member, on, time.Now()) }
+
+// CutAll ends every session that has a server. Connections that wait for one go on waiting. The reason is a phrase for the
+// client's error message.
+func (r *Router) CutAll(reason string) {
+	for {
+		old := r.order.Load()
+		if r.order.CompareAndSwap(old, &cutOrder{old.number + 1, reason}) {
+			break
+		}
+	}
+	r.table.epoch.Add(1)
+	r.ring()
+}
+
+func (r *Router) ring() {
+	for _, l := range r.loops {
+		l.ring()
+	}
+}
+
+func (r *Router) farewell() string { return "the router on this host is stopping; connect again" }
+
+func (r *Router) fullWhy() string {
+	r.full.Add(1)
+	return fmt.Sprintf("the router's limit of %d client connections is reached; close some, or raise it", r.cfg.MaxSessions)
+}
+
+func (r *Router) listenerOf(fd int32) *listener {
+	for _, ln := range r.listeners {
+		if ln.fd == fd {
+			return ln
+		}
+	}
+	return nil
+}
+
+// beside runs f in a goroutine that Run waits for. False: the router has stopped, f does not run.
+func (r *Router) beside(f func()) bool {
+	r.asideMu.Lock()
+	defer r.asideMu.Unlock()
+	if r.ctx.Err() != nil {
+		return false
+	}
+	r.aside.Go(f)
+	return true
+}
+
+const lookupFor = 5 * time.Second
+
+// lookup resolves the host name in the server's address.
+func (r *Router) lookup(srv *server, addr string) {
+	r.beside(func() {
+		ctx, cancel := context.WithTimeout(r.ctx, lookupFor)
+		defer cancel()
+		at, err := resolve(ctx, addr)
+		r.table.resolved(srv, addr, at, err, time.Now())
+	})
+}
+
+// resolve finds the first address of host:port.
+func resolve(ctx context.Context, addr string) (netip.AddrPort, error) {
+	host, service, err := net.SplitHostPort(addr)
+	if err != nil {
+		return netip.AddrPort{}, fmt.Errorf("address of a server: %w", err)
+	}
+	port, err := net.DefaultResolver.LookupPort(ctx, "tcp", service)
+	if err != nil {
+		return netip.AddrPort{}, err
+	}
+	ips, err := net.DefaultResolver.LookupNetIP(ctx, "ip", host)
+	if err != nil {
+		return netip.AddrPort{}, err
+	}
+	return netip.AddrPortFrom(ips[0].Unmap(), uint16(port)), nil
+}
