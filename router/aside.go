@@ -18,8 +18,8 @@ const (
 
 // serveAside lets f serve the connection in a goroutine of its own, within asideFor and until the router stops. The
 // connection reads first what was read of it before. It counts as open until f has returned.
-func (r *Router) serveAside(fd int32, first []byte, f func(net.Conn)) {
-	if r.asides.Add(1) > maxAsides || !r.beside(func() {
+func (r *Router) serveAside(fd int32, first []byte, f func(duplex)) {
+	serve := func() {
 		defer r.open.Add(-1)
 		defer r.asides.Add(-1)
 		conn, err := connOf(fd)
@@ -30,8 +30,9 @@ func (r *Router) serveAside(fd int32, first []byte, f func(net.Conn)) {
 		defer conn.Close()
 		_ = conn.SetDeadline(time.Now().Add(asideFor)) // fails only on a closed one
 		defer context.AfterFunc(r.ctx, func() { _ = conn.SetDeadline(time.Unix(1, 0)) })()
-		f(&reread{Conn: conn, from: io.MultiReader(bytes.NewReader(first), conn)})
-	}) {
+		f(&reread{conn, io.MultiReader(bytes.NewReader(first), conn)})
+	}
+	if r.asides.Add(1) > maxAsides || !r.beside(serve) {
 		unix.Close(int(fd))
 		r.asides.Add(-1)
 		r.open.Add(-1)
@@ -39,15 +40,25 @@ func (r *Router) serveAside(fd int32, first []byte, f func(net.Conn)) {
 }
 
 // connOf makes the socket a net.Conn; the socket itself is closed in any case.
-func connOf(fd int32) (net.Conn, error) {
+func connOf(fd int32) (*net.TCPConn, error) {
 	f := os.NewFile(uintptr(fd), "client")
 	defer f.Close()
-	return net.FileConn(f)
+	c, err := net.FileConn(f)
+	if err != nil {
+		return nil, err
+	}
+	return c.(*net.TCPConn), nil // it came from a TCP listener
+}
+
+// duplex is a connection of which one direction can be closed: TCP's, or TLS's.
+type duplex interface {
+	net.Conn
+	CloseWrite() error
 }
 
 // reread is a connection some of which was read before.
 type reread struct {
-	net.Conn
+	duplex
 	from io.Reader
 }
 

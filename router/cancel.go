@@ -52,7 +52,7 @@ func (r *Router) carryCancel(fd int32, side Side, packet []byte) {
 	if at, ok := r.keys.find(keyOf(packet)); ok {
 		targets = []netip.AddrPort{at}
 	}
-	r.serveAside(fd, nil, func(c net.Conn) {
+	r.serveAside(fd, nil, func(duplex) {
 		var g sync.WaitGroup
 		for _, at := range targets {
 			g.Go(func() {

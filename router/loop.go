@@ -252,10 +252,10 @@ func (l *loop) apply() {
 		if !cutAll {
 			why = s.seat.lostWhy()
 		}
+		l.r.cuts.Add(1)
 		l.cutOff(s, why)
 	}
 	if lost > 0 {
-		l.r.cuts.Add(uint64(lost))
 		l.r.cfg.Log.Info("router: sessions cut", "sessions", lost, "term", v.route.Term, "primary", v.route.Write, "why", order.reason)
 	}
 }

@@ -87,3 +87,16 @@ func (r refusal) encode() []byte {
 	}
 	return b
 }
+
+// notNow reports whether the piece is PostgreSQL's error "cannot connect now", and its text: the server starts, stops or
+// recovers, which may be over in a moment.
+func notNow(p []byte) (text string, ok bool) {
+	if len(p) < 5 || p[0] != 'E' || binary.BigEndian.Uint32(p[1:]) != uint32(len(p)-1) {
+		return "", false
+	}
+	var e pgproto3.ErrorResponse
+	if err := e.Decode(p[5:]); err != nil || e.Code != cannotConnectNow {
+		return "", false
+	}
+	return e.Message, true
+}

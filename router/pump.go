@@ -40,14 +40,18 @@ func (l *loop) pump(from *end) {
 	}
 }
 
-// note counts and follows what is about to pass. False: the session has been taken over.
+// note counts and follows what is about to pass. False: it must not pass, the session has taken another turn.
 func (l *loop) note(from *end, p []byte) bool {
 	s := from.s
 	if from == &s.server {
-		s.flow(l.id).toClient[s.side].Add(uint64(len(p)))
 		if s.phase == phaseSent {
+			if why, ok := notNow(p); ok && s.talk == talkPlain && s.first != nil {
+				l.unanswered(s, why)
+				return false
+			}
 			s.phase, s.first = phaseRelay, nil
 		}
+		s.flow(l.id).toClient[s.side].Add(uint64(len(p)))
 		if s.talk != talkOpaque {
 			if key := s.fromServer(p); key != "" {
 				s.key = key
@@ -122,7 +126,7 @@ func (l *loop) over(e *end, errno unix.Errno) {
 	s := e.s
 	switch {
 	case e == &s.server && s.phase == phaseSent:
-		l.unanswered(s)
+		l.unanswered(s, "it closes connections unanswered")
 	case e == &s.server:
 		if errno != 0 {
 			l.lastWords(s)

@@ -18,7 +18,7 @@ import (
 // sends its StartupMessage and gets the error.
 func (r *Router) refuse(fd int32, first []byte, why refusal) {
 	r.refused.Add(1)
-	r.serveAside(fd, first, func(c net.Conn) {
+	r.serveAside(fd, first, func(c duplex) {
 		if err := r.answer(c, why); err != nil && !errors.Is(err, io.EOF) {
 			r.cfg.Log.Debug("router: answer a refused client", "client", c.RemoteAddr().String(), "err", err)
 		}
@@ -28,7 +28,7 @@ func (r *Router) refuse(fd int32, first []byte, why refusal) {
 // maxOpenings bounds how often a client may ask for security before it begins: GSSAPI, TLS, then the session.
 const maxOpenings = 4
 
-func (r *Router) answer(c net.Conn, why refusal) error {
+func (r *Router) answer(c duplex, why refusal) error {
 	cert := r.certificate()
 	for range maxOpenings {
 		first, p, err := readOpening(c)
@@ -39,7 +39,7 @@ func (r *Router) answer(c net.Conn, why refusal) error {
 		case first == openStartup:
 			return lastWord(c, why.encode())
 		case first == openTLS && cert != nil:
-			c, err = serveTLS(&reread{Conn: c, from: io.MultiReader(bytes.NewReader(p), c)}, cert)
+			c, err = serveTLS(&reread{c, io.MultiReader(bytes.NewReader(p), c)}, cert)
 		case first == openSecure && cert != nil && binary.BigEndian.Uint32(p[4:]) == codeSSL:
 			if _, err = c.Write([]byte{'S'}); err == nil {
 				c, err = serveTLS(c, cert)
@@ -57,7 +57,7 @@ func (r *Router) answer(c net.Conn, why refusal) error {
 }
 
 // serveTLS makes TLS as PostgreSQL does; ALPN is asked for by clients that begin with TLS at once.
-func serveTLS(c net.Conn, cert *tls.Certificate) (net.Conn, error) {
+func serveTLS(c net.Conn, cert *tls.Certificate) (duplex, error) {
 	t := tls.Server(c, &tls.Config{
 		Certificates: []tls.Certificate{*cert},
 		NextProtos:   []string{"postgresql"},
@@ -100,14 +100,12 @@ func readOpening(c net.Conn) (opening, []byte, error) {
 
 // lastWord sends p and lets the client read it: closing with something of the client's unread would send a reset,
 // which can overtake it.
-func lastWord(c net.Conn, p []byte) error {
+func lastWord(c duplex, p []byte) error {
 	if _, err := c.Write(p); err != nil {
 		return err
 	}
-	if t, ok := c.(interface{ CloseWrite() error }); ok {
-		if err := t.CloseWrite(); err != nil {
-			return err
-		}
+	if err := c.CloseWrite(); err != nil {
+		return err
 	}
 	_, err := io.Copy(io.Discard, io.LimitReader(c, maxStartup))
 	if errors.Is(err, unix.ECONNRESET) { // a client in a hurry

@@ -50,6 +50,7 @@ type session struct {
 	patience  time.Duration // what is left of HoldFor, counted in phaseWait and phaseDial only
 	notBefore time.Time     // when it may ask again after a server closed it unanswered
 	pause     time.Duration
+	why       string // the server did not answer
 
 	index   int // in loop.sessions
 	pending int // in loop.pending; -1: not there

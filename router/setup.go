@@ -9,6 +9,9 @@ import (
 // dialFor bounds one attempt to connect to a server; a client that still has time then tries the next.
 const dialFor = 2 * time.Second
 
+// maxPause bounds the pause before a client whose server did not answer it is sent there again.
+const maxPause = 250 * time.Millisecond
+
 // maxFirst is how much of what a client sends before its server's first byte is kept for another server.
 const maxFirst = 2 * maxStartup
 
@@ -29,7 +32,7 @@ func (l *loop) readFirst(s *session) {
 	case s.opening == openPartial && !s.client.hup:
 	case s.opening == openCancel:
 		l.cancel(s, s.first)
-	case s.opening == openPartial || s.opening == openJunk || len(s.first) > maxFirst:
+	case s.opening == openPartial || s.opening == openJunk:
 		l.r.junk.Add(1)
 		l.drop(s)
 	default:
@@ -131,14 +134,15 @@ func (l *loop) dialFailed(s *session, err error) {
 }
 
 // unanswered gives the session another server, or the same one again after a pause: this one closed without a word, as
-// a dying one does.
-func (l *loop) unanswered(s *session) {
+// a dying one does, or said that it can't be connected to now.
+func (l *loop) unanswered(s *session, why string) {
 	if s.first == nil {
 		l.drop(s)
 		return
 	}
+	s.why = s.seat.srv.name + ": " + why
 	s.notBefore = time.Now().Add(s.pause)
-	s.pause = min(2*s.pause, maxBackoff)
+	s.pause = min(2*s.pause, maxPause)
 	l.reassign(s)
 }
 

@@ -192,7 +192,11 @@ func (t *table) expire(s *session, now time.Time) (refusal, bool) {
 		return refusal{}, false
 	}
 	t.leave(s)
-	return t.choose(s.side, now).why, true
+	c := t.choose(s.side, now)
+	if c.verdict == proceed { // it waited out a pause after no answer
+		c.why = refusal{cannotConnectNow, fmt.Sprintf("no session after %s of trying: %s", t.cfg.HoldFor, s.why)}
+	}
+	return c.why, true
 }
 
 // retry gives the waiting another chance: a pause may be over.

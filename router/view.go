@@ -71,6 +71,11 @@ func (t *table) setRoute(r cluster.Route, addrs map[string]string, now time.Time
 	for _, srv := range t.servers {
 		srv.backoff, srv.retryAt = 0, time.Time{}
 	}
+	for _, side := range t.waiting {
+		for e := side.Front(); e != nil; e = e.Next() {
+			e.Value.(*session).notBefore = time.Time{}
+		}
+	}
 	t.publish(v, now)
 }
 
