@@ -180,7 +180,9 @@ func (s *Store) Check(ctx context.Context) error {
 
 // Close implements store.Store.
 func (s *Store) Close() error {
+	s.shared.mu.Lock()
 	s.cancel(errClosed)
+	s.shared.mu.Unlock()
 	s.wg.Wait()
 	return nil
 }

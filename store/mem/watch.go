@@ -10,9 +10,14 @@ import (
 // Watch implements store.Store.
 func (s *Store) Watch(ctx context.Context, prefix string) <-chan store.Update {
 	out := make(chan store.Update)
+	if !s.opened() {
+		close(out)
+		return out
+	}
 	ctx, cancel := context.WithCancel(ctx)
 	stop := context.AfterFunc(s.ctx, cancel)
-	s.wg.Go(func() {
+	go func() {
+		defer s.wg.Done()
 		defer close(out)
 		defer cancel()
 		defer stop()
@@ -32,8 +37,19 @@ func (s *Store) Watch(ctx context.Context, prefix string) <-chan store.Update {
 			case <-ctx.Done():
 			}
 		}
-	})
+	}()
 	return out
+}
+
+// opened counts one more goroutine for Close to wait for, unless the handle is closed already.
+func (s *Store) opened() bool {
+	s.shared.mu.Lock()
+	defer s.shared.mu.Unlock()
+	if s.ctx.Err() != nil {
+		return false
+	}
+	s.wg.Add(1)
+	return true
 }
 
 // since returns what happened under the prefix after revision seen, the revision the reader then knows, and a channel

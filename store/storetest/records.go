@@ -1,0 +1,148 @@
+package storetest
+
+import (
+	"errors"
+	"fmt"
+	"testing"
+	"time"
+
+	"standfast/cluster"
+	"standfast/store"
+)
+
+// records writes and reads every kind of record.
+func records(t *testing.T, w World, _ string) {
+	ctx := within(t)
+	a, b := store.New(open(t, w), "records"), store.New(open(t, w), "records")
+	if _, err := a.State(ctx); !errors.Is(err, store.ErrNotFound) {
+		t.Errorf("state of a new cluster: %v, want ErrNotFound", err)
+	}
+	first := must(a.WriteState(ctx, cluster.State{Cluster: "records", Term: 1, Phase: cluster.Electing, Rule: cluster.NewRule(1, "pg2", "pg3")}))(t)
+	got := must(b.State(ctx))(t)
+	if got.Revision != first.Revision || got.Term != 1 || !got.Rule.Equal(first.Rule) {
+		t.Errorf("read %+v, written %+v", got, first)
+	}
+	if _, err := b.WriteState(ctx, cluster.State{Term: 1}); !errors.Is(err, store.ErrConflict) {
+		t.Errorf("a second first state: %v, want ErrConflict", err)
+	}
+	second := must(b.WriteState(ctx, got.Next("elected", "pg2", 7)))(t)
+	if _, err := a.WriteState(ctx, first); !errors.Is(err, store.ErrConflict) {
+		t.Errorf("write over an old revision: %v, want ErrConflict", err)
+	}
+	if second.Revision <= first.Revision || len(must(a.State(ctx))(t).Steps) != 1 {
+		t.Errorf("second state %+v", second)
+	}
+
+	for _, name := range []string{"pg2", "pg1"} {
+		if err := a.PutMember(ctx, cluster.Member{Name: name, Kind: cluster.Data}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if m := must(b.Members(ctx))(t); len(m) != 2 || m[0].Name != "pg1" {
+		t.Errorf("members %+v, want pg1 and pg2", m)
+	}
+	if err := a.DeleteMember(ctx, "pg1"); err != nil || len(must(b.Members(ctx))(t)) != 1 {
+		t.Errorf("delete a member: %v", err)
+	}
+
+	rev := must(a.PutConfig(ctx, []byte("a: 1"), 0))(t)
+	if _, err := b.PutConfig(ctx, []byte("a: 2"), 0); !errors.Is(err, store.ErrConflict) {
+		t.Errorf("config over an unseen one: %v, want ErrConflict", err)
+	}
+	must(b.PutConfig(ctx, []byte("a: 3"), rev))(t)
+	if kv := must(a.Config(ctx))(t); string(kv.Value) != "a: 3" {
+		t.Errorf("config %q", kv.Value)
+	}
+	if err := a.PutNote(ctx, store.Note{At: 5, Member: "pg1", Kind: "joined", Text: "pg1 joined"}); err != nil {
+		t.Fatal(err)
+	}
+	if n := must(b.Notes(ctx))(t); len(n) != 1 || n[0].Kind != "joined" {
+		t.Errorf("notes %+v", n)
+	}
+}
+
+// snapshots follows a cluster through an election.
+func snapshots(t *testing.T, w World, p string) {
+	ctx := within(t)
+	writer, s := store.New(open(t, w), "snap"), open(t, w)
+	c := store.New(s, "snap").Watch(ctx)
+	expect := func(what string, ok func(store.Snapshot) bool) store.Snapshot {
+		t.Helper()
+		deadline := time.After(patience)
+		for {
+			select {
+			case snap, open := <-c:
+				if !open {
+					t.Fatalf("closed while waiting for %s", what)
+				}
+				if ok(snap) {
+					return snap
+				}
+			case <-deadline:
+				t.Fatalf("no snapshot with %s", what)
+			}
+		}
+	}
+	expect("nothing", func(s store.Snapshot) bool { return s.State == nil && len(s.Members) == 0 })
+	state := must(writer.WriteState(ctx, cluster.State{Term: 4, Phase: cluster.Electing}))(t)
+	for _, r := range []cluster.Report{{Term: 3, Member: "old"}, {Term: 4, Member: "pg2"}, {Term: 5, Member: "early"}} {
+		if err := writer.PutReport(ctx, r); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := errors.Join(
+		writer.PutRequest(ctx, cluster.Request{ID: "r", Term: 4}),
+		writer.PutMember(ctx, cluster.Member{Name: "b"}), writer.PutMember(ctx, cluster.Member{Name: "a"}),
+	); err != nil {
+		t.Fatal(err)
+	}
+	rev := must(writer.PutConfig(ctx, []byte("x"), 0))(t)
+	all := expect("all records", func(s store.Snapshot) bool { return s.Config.Revision == rev })
+	_, reported := all.Reports["pg2"]
+	if !reported || len(all.Reports) != 1 || all.Request == nil || len(all.Members) != 2 || all.Members[0].Name != "a" ||
+		all.State.Revision != state.Revision || all.Err != nil {
+		t.Errorf("snapshot %+v", all)
+	}
+	state.Term = 5
+	state = must(writer.WriteState(ctx, state))(t)
+	early := expect("term 5", func(s store.Snapshot) bool { return s.State.Term == 5 })
+	if _, ok := early.Reports["early"]; !ok || len(early.Reports) != 1 {
+		t.Errorf("reports of term 5: %v", early.Reports)
+	}
+	if all.State.Term != 4 || len(all.Reports) != 1 {
+		t.Errorf("an old snapshot has changed: %+v", all)
+	}
+	if err := writer.DeleteRequest(ctx); err != nil {
+		t.Fatal(err)
+	}
+	expect("no request", func(s store.Snapshot) bool { return s.Request == nil })
+
+	must(s.Put(ctx, "/standfast/snap/state", []byte("{garbage")))(t)
+	bad := expect("an error", func(s store.Snapshot) bool { return s.Err != nil })
+	if bad.State == nil || bad.State.Term != 5 {
+		t.Errorf("with an unreadable state the last readable one must stay: %+v", bad.State)
+	}
+	_ = p
+}
+
+// pruning: history, notes and reports stay bounded.
+func pruning(t *testing.T, w World, _ string) {
+	ctx := within(t)
+	s := open(t, w)
+	c := store.New(s, "prune")
+	for term := range cluster.Term(store.KeptHistory + 5) {
+		if err := c.PutReport(ctx, cluster.Report{Term: term, Member: "pg1"}); err != nil {
+			t.Fatal(err)
+		}
+		if err := c.PutHistory(ctx, store.Entry{Term: term, Reason: fmt.Sprint("because of ", term)}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	h := must(c.History(ctx))(t)
+	if len(h) != store.KeptHistory || h[0].Term != 5 || h[len(h)-1].Term != store.KeptHistory+4 {
+		t.Errorf("%d entries, from term %d to %d", len(h), h[0].Term, h[len(h)-1].Term)
+	}
+	if kvs := must(s.List(ctx, "/standfast/prune/reports/"))(t); len(kvs) != 1 {
+		t.Errorf("%d reports are left, want the newest term's", len(kvs))
+	}
+}
