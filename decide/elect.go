@@ -13,6 +13,11 @@ const patience = cluster.Instant(1e9)
 
 // election is a member's part in an election: its report, an operator's consent to loss, and the choice.
 func election(v cluster.View) []cluster.Action {
+	if unfounded(v) {
+		if acts := bootstrap(v); acts != nil {
+			return acts
+		}
+	}
 	acts := report(v)
 	if r := v.Request; r != nil && r.Kind == cluster.Forced && r.Term == v.State.Term && !v.State.Force {
 		next := v.State.Next(r.By+" accepted that commits may be lost", v.Self, v.Wall)

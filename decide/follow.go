@@ -78,7 +78,7 @@ func diverged(v cluster.View) bool {
 }
 
 // rejoin brings the data back: by rewinding where there is something to rewind and that has not just failed, else by
-// cloning. Never while the recorded rule counts on this member, and only from a primary that is heard and up.
+// cloning. With fewer than two other good copies the old data is kept beside the clone: it may hold what the others lose. Never while the recorded rule counts on this member, and only from a primary that is heard and up.
 func rejoin(v cluster.View) []cluster.Action {
 	s, p := v.State, v.Postgres
 	primary := v.Peers[s.Primary].Beat
@@ -89,10 +89,11 @@ func rejoin(v cluster.View) []cluster.Action {
 		return []cluster.Action{v.Doing}
 	}
 	failed := p.FailedTerm == s.Term && p.FailedAction != ""
-	if p.Data == cluster.DataReady && !failed {
+	few := healthyCopies(v) < 2 && (s.Rule.K == 0 || s.Rule.K > len(s.Rule.Of)) // otherwise k others are proven by the rule itself
+	if p.Data == cluster.DataReady && !failed && !few {
 		return []cluster.Action{cluster.Rewind{From: s.Primary, Term: s.Term}}
 	}
-	keep := p.Data == cluster.DataReady && healthyCopies(v) < 2
+	keep := p.Data == cluster.DataReady && few
 	return []cluster.Action{cluster.Clone{From: s.Primary, Term: s.Term, Keep: keep}}
 }
 

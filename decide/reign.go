@@ -8,14 +8,15 @@ import (
 // so that a store which has lost its content never makes a cluster forget one.
 func bootstrap(v cluster.View) []cluster.Action {
 	first, ok := founder(v)
-	if !ok || first != v.Self || !v.StoreOK || v.Postgres.Data != cluster.NoData {
+	if !ok || first != v.Self || !v.StoreOK || v.Postgres.Data == cluster.DataReady {
 		return nil
 	}
 	for _, m := range v.Members {
 		if m.Name == v.Self || m.Kind != cluster.Data {
 			continue
 		}
-		if !hears(v, m.Name, v.Settings.Lease) || v.Peers[m.Name].Beat.Data != cluster.NoData || v.Peers[m.Name].Beat.Term > 0 {
+		b := v.Peers[m.Name].Beat
+		if !hears(v, m.Name, v.Settings.Lease) || b.Data != cluster.NoData || v.State == nil && b.Term > 0 {
 			return nil
 		}
 	}
@@ -23,11 +24,20 @@ func bootstrap(v cluster.View) []cluster.Action {
 	if v.Settings.Durability == cluster.Async || v.Settings.AllowSingleCopy {
 		k = 0
 	}
-	return []cluster.Action{cluster.Write{Cause: "found the cluster", Next: cluster.State{
+	next := cluster.State{
 		Term: 1, Phase: cluster.Elected, Primary: v.Self, Last: v.Self, Timeline: 1, Rule: cluster.NewRule(k),
 		Reason: "the cluster was founded", By: v.Self,
 		Steps: []cluster.Step{{Name: "founded", By: v.Self, At: v.Wall}},
-	}}}
+	}
+	if v.State != nil {
+		next.Cluster, next.Term, next.Revision = v.State.Cluster, v.State.Term+1, v.State.Revision
+	}
+	return []cluster.Action{cluster.Write{Cause: "found the cluster", Next: next}}
+}
+
+// unfounded: no primary has ever reigned, because the founder was lost before it had made the first data.
+func unfounded(v cluster.View) bool {
+	return v.State.SystemID == "" && v.State.Phase == cluster.Electing
 }
 
 // founder is the electable member of the highest priority, by name among equals.
@@ -69,11 +79,11 @@ func reign(v cluster.View) []cluster.Action {
 func takeOffice(v cluster.View) []cluster.Action {
 	s, p := v.State, v.Postgres
 	switch {
-	case s.Term == 1 && p.Data != cluster.DataReady:
+	case s.SystemID == "" && p.Data != cluster.DataReady:
 		return []cluster.Action{cluster.Init{}}
 	case p.Up && p.Recovery:
 		return []cluster.Action{cluster.Promote{Term: s.Term, Timeline: s.Timeline, Rule: s.Rule}}
-	case !p.Running && s.Term > 1:
+	case !p.Running && s.SystemID != "":
 		return startUnlessFailed(v)
 	case p.Up && p.Position.Timeline == s.Timeline:
 		next := s.Next("promoted", v.Self, v.Wall)
@@ -102,12 +112,14 @@ func admit(v cluster.View) []cluster.Action {
 	return []cluster.Action{cluster.Admit{Term: s.Term}}
 }
 
-// Unmet reports whether, on the reigning primary, fewer members of the rule stream than a commit needs.
+// Unmet reports whether, on the reigning primary, fewer members stream than a commit needs by the recorded rule or by the
+// names in force.
 func Unmet(v cluster.View) bool {
 	if v.State == nil || v.State.Phase != cluster.Reigning || v.State.Primary != v.Self || !serving(v.Postgres) {
 		return false
 	}
-	return !v.State.Rule.Met(func(m string) bool { return flushed(v.Postgres, m, 0) })
+	streams := func(m string) bool { return flushed(v.Postgres, m, 0) }
+	return !v.State.Rule.Met(streams) || !v.Postgres.Names.Met(streams)
 }
 
 // flushed reports whether the member streams and has flushed up to the position.

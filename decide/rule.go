@@ -1,6 +1,8 @@
 package decide
 
 import (
+	"slices"
+
 	"standfast/cluster"
 )
 
@@ -16,7 +18,7 @@ func changeRule(v cluster.View) []cluster.Action {
 	}
 	want := wantedRule(v)
 	switch {
-	case p.Names.Same(want) && s.Rule.Same(want):
+	case p.Names.Same(want) && s.Rule.Equal(want):
 		return nil
 	case !s.Rule.Covers(p.Names):
 		return []cluster.Action{cluster.SetNames{Rule: s.Rule}} // somebody else wrote the names
@@ -33,8 +35,8 @@ func changeRule(v cluster.View) []cluster.Action {
 // proven: k members of the new rule have flushed everything that an earlier rule let be acknowledged.
 func proven(v cluster.View, r cluster.Rule) bool {
 	p := v.Postgres
-	if r.K == 0 {
-		return true
+	if r.K == 0 || r.K > len(r.Of) {
+		return true // nobody's flush is needed, or nothing can be acknowledged: only this primary can then be elected again
 	}
 	return p.NamesLSN > 0 && r.Met(func(m string) bool { return flushed(p, m, max(p.NamesLSN, p.TermRow)) })
 }
@@ -48,20 +50,29 @@ func recordRule(v cluster.View, r cluster.Rule, cause string) cluster.Action {
 // wantedRule is the rule that membership, health and configuration call for now. A member enters once it streams past
 // the term row; it leaves when its data must be touched or it is no candidate any more, but only if k others are
 // proven. One that is merely away stays: it may hold what is needed, and nothing is gained by dropping it.
+//
+// If k others are not to be had for the lease, those whose data must be touched leave for a rule that nothing can meet.
+// No commit could complete with them anyway, and only this primary, which has everything, can then be elected; without
+// it two hosts that could be a cluster would wait for a third for ever.
 func wantedRule(v cluster.View) cluster.Rule {
-	s := v.State
-	of := keepers(v)
-	k := wantedCopies(v)
+	s, of, k := v.State, keepers(v), wantedCopies(v)
 	want := cluster.NewRule(k, of...)
-	dropped := false
-	for _, m := range s.Rule.Of {
-		dropped = dropped || !want.Has(m)
-	}
+	dropped := slices.DeleteFunc(slices.Clone(s.Rule.Of), want.Has)
 	met := func(m string) bool { return flushed(v.Postgres, m, v.Postgres.TermRow) }
-	if dropped && !want.Met(met) {
-		want = cluster.NewRule(k, append(of, s.Rule.Of...)...)
+	switch {
+	case len(dropped) == 0 || want.Met(met):
+		return want
+	case v.Postgres.Names.Same(want) && !unmetFor(v, v.Settings.Detect):
+		return want // SetNames has just ended every WAL sender; they are coming back
+	case unmetFor(v, v.Settings.Lease) && !slices.ContainsFunc(dropped, func(m string) bool { return !v.Peers[m].Beat.NeedsOut }):
+		return cluster.NewRule(k)
 	}
-	return want
+	return cluster.NewRule(k, append(of, s.Rule.Of...)...)
+}
+
+// unmetFor reports whether for at least that long too few members have streamed for a commit to complete.
+func unmetFor(v cluster.View, d cluster.Instant) bool {
+	return v.UnmetSince > 0 && v.Now-v.UnmetSince >= d
 }
 
 func keepers(v cluster.View) []string {
@@ -93,11 +104,16 @@ func wantedCopies(v cluster.View) int {
 			streaming++
 		}
 	}
-	if streaming >= set.Copies {
+	switch {
+	case streaming >= set.Copies:
 		return set.Copies
+	case v.State.Rule.K > 0:
+		if unmetFor(v, set.Lease) {
+			return 0
+		}
+		return set.Copies
+	case v.Postgres.Names.K == set.Copies && !unmetFor(v, set.Detect):
+		return set.Copies // on the way up; the WAL senders that SetNames ended are coming back
 	}
-	if v.State.Rule.K == 0 || v.UnmetSince > 0 && v.Now-v.UnmetSince >= set.Lease {
-		return 0
-	}
-	return set.Copies
+	return 0
 }

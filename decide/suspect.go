@@ -128,7 +128,7 @@ func abdicate(v cluster.View) []cluster.Action {
 		why = "promotion failed: " + p.Failed
 	case s.Phase == cluster.Elected && p.FailedAction == "start" && p.FailedTerm == s.Term:
 		why = "its PostgreSQL does not start: " + p.Failed
-	case s.Phase == cluster.Elected && (p.Recovery || s.Term == 1 && p.Data != cluster.DataReady):
+	case s.Phase == cluster.Elected && (p.Recovery || s.SystemID == "" && p.Data != cluster.DataReady):
 		return nil // about to be promoted, or initialised
 	case p.Data != cluster.DataReady:
 		why = "its data is gone"
