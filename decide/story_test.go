@@ -235,6 +235,8 @@ func (p *parser) state(v *cluster.View) {
 			s.Avoid = val
 		case "force":
 			s.Force = true
+		case "unfounded":
+			s.SystemID = ""
 		}
 	}
 	v.State = &s
