@@ -1,0 +1,117 @@
+// Package cli is the command line: one file per command, its help and examples beside its code.
+//
+// Standard output carries what was asked for and nothing else, so that it can be piped; steps, warnings and errors go to
+// standard error. Exit codes are documented at Code.
+package cli
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/signal"
+	"strings"
+	"syscall"
+
+	"github.com/alecthomas/kong"
+)
+
+// commands is the grammar: each command's struct lies in the file of its name.
+type commands struct {
+	Config  string `help:"A member's file; it names the cluster to talk to." short:"c" env:"STANDFAST_CONFIG" placeholder:"FILE"`
+	NoColor bool   `help:"Plain text, as with NO_COLOR set." name:"no-color"`
+
+	Status     statusCmd     `cmd:"" help:"Show who is primary and how every member is." group:"Look"`
+	History    historyCmd    `cmd:"" help:"Show every change of primary, with reasons." group:"Look"`
+	Switchover switchoverCmd `cmd:"" help:"Hand the primary's role to another member, losing nothing." group:"Change"`
+	Failover   failoverCmd   `cmd:"" help:"Elect a new primary now, though the old one may live." group:"Change"`
+	Promote    promoteCmd    `cmd:"" help:"Elect a primary from what is left, accepting loss." group:"Change"`
+	Pause      pauseCmd      `cmd:"" help:"Stop automatic failover for a while." group:"Change"`
+	Resume     resumeCmd     `cmd:"" help:"Let automatic failover go on." group:"Change"`
+	Restart    restartCmd    `cmd:"" help:"Restart PostgreSQL, one member after another." group:"Change"`
+	Reclone    recloneCmd    `cmd:"" help:"Replace a member's data by a new copy of the primary's." group:"Change"`
+	Conf       configCmd     `cmd:"" name:"config" help:"Show or change the agreed configuration." group:"Change"`
+	Init       initCmd       `cmd:"" help:"Make the files that a new cluster's members start from." group:"Set up"`
+	Playground playgroundCmd `cmd:"" help:"Run a real cluster on this machine alone, to try things out." group:"Set up"`
+	Completion completionCmd `cmd:"" help:"Print a completion script for your shell." group:"Set up"`
+	Version    versionCmd    `cmd:"" help:"Print the version." group:"Set up"`
+}
+
+// app is what every command works with.
+type app struct {
+	ctx            context.Context
+	stdin          io.Reader
+	stdout, stderr io.Writer
+	config         string // --config or STANDFAST_CONFIG; "": to be found
+	out            style  // for standard output
+	err            style  // for standard error
+	kong           *kong.Kong
+}
+
+// Code is what a command exits with.
+type Code int
+
+// The exit codes, as "standfast --help" documents them.
+const (
+	OK          Code = 0 // done
+	Failed      Code = 1 // it did not work
+	Usage       Code = 2 // the command, a file or a value is wrong; nothing was done
+	Unsafe      Code = 3 // refused, because it would be unsafe or makes no sense in the present state; nothing was done
+	Unreachable Code = 4 // no member answers, or no majority
+)
+
+const description = `One highly available PostgreSQL of three hosts.
+
+Every command finds its cluster through a member's file: --config, else STANDFAST_CONFIG, else /etc/standfast/standfast.yml, else a playground that runs on this machine.
+
+Exit codes: 0 done · 1 failed · 2 wrong usage or configuration · 3 refused as unsafe · 4 no member or no majority answers`
+
+// exit carries the code out of kong, which calls it after --help.
+type exit struct{ code int }
+
+// Run carries out one command line and returns its exit code. An interrupt (Ctrl-C, SIGTERM) ends the command in order.
+func Run(args []string, stdin io.Reader, stdout, stderr io.Writer) (code int) {
+	defer func() {
+		switch e := recover().(type) {
+		case nil:
+		case exit:
+			code = e.code
+		default:
+			panic(e)
+		}
+	}()
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	var grammar commands
+	parser, err := kong.New(&grammar, kong.Name("standfast"), kong.Description(description), kong.Writers(stdout, stderr),
+		kong.Exit(func(c int) { panic(exit{c}) }), kong.ConfigureHelp(kong.HelpOptions{Compact: true, NoExpandSubcommands: true, WrapUpperBound: 98}),
+		kong.ExplicitGroups([]kong.Group{{Key: "Look", Title: "Look:"}, {Key: "Change", Title: "Change:"}, {Key: "Set up", Title: "Set up:"}}))
+	if err != nil {
+		panic(err) // the grammar itself is wrong
+	}
+	if len(args) == 0 {
+		args = []string{"--help"}
+	}
+	parsed, err := parser.Parse(args)
+	if err != nil {
+		fmt.Fprintf(stderr, "standfast: %s\n", sentence(err, parsed))
+		return int(Usage)
+	}
+	a := &app{ctx: ctx, stdin: stdin, stdout: stdout, stderr: stderr, config: grammar.Config, kong: parser}
+	a.out, a.err = styleOf(stdout, grammar.NoColor), styleOf(stderr, grammar.NoColor)
+	return int(a.end(parsed.Run(a)))
+}
+
+// sentence adds to a mistake in the command line where to read on.
+func sentence(err error, parsed *kong.Context) string {
+	text := strings.ReplaceAll(err.Error(), "\n", "; ")
+	var pe *kong.ParseError
+	if parsed == nil && errors.As(err, &pe) {
+		parsed = pe.Context
+	}
+	if parsed != nil && parsed.Selected() != nil {
+		return fmt.Sprintf("%s (see standfast %s --help)", text, parsed.Selected().Name)
+	}
+	return text + " (see standfast --help)"
+}

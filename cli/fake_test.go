@@ -1,0 +1,109 @@
+package cli_test
+
+import (
+	"context"
+	"fmt"
+	"sync"
+
+	"standfast/api"
+
+	"github.com/goccy/go-yaml"
+)
+
+// fake is a cluster that lives in memory.
+type fake struct {
+	condition string
+
+	mu       sync.Mutex
+	moved    string // the primary after a change
+	yaml     string
+	revision int64
+}
+
+// member is one of its members: what it tells, and what it does when asked.
+type member struct {
+	*fake
+	name string
+}
+
+func (m *member) Snapshot() *api.Status {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.status(m.name)
+}
+
+func (m *member) Switchover(_ context.Context, r api.SwitchoverRequest, say func(api.Progress)) error {
+	if r.DryRun {
+		say(api.Progress{Text: "pg1 would hand over to " + r.Candidate})
+		return nil
+	}
+	say(api.Progress{Text: "pg1 holds new connections"})
+	if m.condition == "too far behind" {
+		return api.Errorf(api.Conflict, "pg2 did not catch up within 10 s; pg1 goes on")
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.moved = "pg2"
+	return nil
+}
+
+func (m *member) CancelSwitchover(context.Context, api.CancelRequest, func(api.Progress)) error {
+	return api.Errorf(api.NotFound, "none is pending")
+}
+
+func (m *member) Failover(_ context.Context, r api.FailoverRequest, say func(api.Progress)) error {
+	if r.DryRun {
+		say(api.Progress{Text: "everything that only pg1 has may be lost"})
+		return nil
+	}
+	if m.condition == "no majority" {
+		return api.Errorf(api.Unavailable, "the store has no majority: two of three members must run")
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.moved = "pg3"
+	return nil
+}
+
+func (m *member) Restart(_ context.Context, r api.RestartRequest, say func(api.Progress)) error {
+	say(api.Progress{Text: "restarting " + m.name})
+	return nil
+}
+
+func (m *member) Reload(context.Context, api.ReloadRequest, func(api.Progress)) error { return nil }
+
+func (m *member) Reinitialize(_ context.Context, r api.ReinitializeRequest, say func(api.Progress)) error {
+	say(api.Progress{Text: m.name + " is cloned", Bytes: 1 << 30, Total: 3 << 30})
+	return nil
+}
+
+func (m *member) Pause(_ context.Context, r api.PauseRequest, say func(api.Progress)) error {
+	say(api.Progress{Text: fmt.Sprintf("paused for %v", r.For)})
+	return nil
+}
+
+func (m *member) Resume(_ context.Context, _ api.ResumeRequest, say func(api.Progress)) error {
+	say(api.Progress{Text: "automatic failover is on again"})
+	return nil
+}
+
+func (m *member) Config(context.Context) (api.ClusterConfig, error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	values, err := yaml.YAMLToJSON([]byte(m.yaml))
+	return api.ClusterConfig{Revision: m.revision, YAML: m.yaml, Values: values}, err
+}
+
+func (m *member) SetConfig(_ context.Context, r api.ConfigRequest, say func(api.Progress)) error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	switch {
+	case r.Revision != m.revision || m.condition == "edited meanwhile":
+		return api.Errorf(api.Conflict, "the configuration has changed meanwhile: read it again")
+	case m.condition == "postgres refuses":
+		return api.Errorf(api.Invalid, `postgresql.parameters.work_mem: invalid value for parameter "work_mem": "many"`)
+	case !r.DryRun:
+		m.yaml, m.revision = string(r.Body), m.revision+1
+	}
+	return nil
+}

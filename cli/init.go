@@ -1,0 +1,72 @@
+package cli
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"standfast/cluster"
+	"standfast/config"
+	"standfast/ops/founding"
+)
+
+type initCmd struct {
+	Cluster string   `arg:"" help:"The cluster's name, such as main."`
+	Members []string `arg:"" name:"member=address" help:"Each host, such as pg1=10.0.0.11."`
+	Witness []string `help:"A host that votes and holds no data, such as w1=10.0.0.14; may be repeated." placeholder:"NAME=ADDRESS"`
+	Set     []string `help:"More of the members' files, such as bootstrap.detection=fast; may be repeated." placeholder:"KEY=VALUE" sep:"none"`
+	Out     string   `help:"Where to write; without it ./standfast-CLUSTER." placeholder:"DIR" type:"path"`
+}
+
+func (initCmd) Help() string {
+	return `Writes one directory for each host, with its configuration, certificate and secrets, and one for the certificate authority. Nothing is contacted or started.
+
+Example:
+
+    standfast init main pg1=10.0.0.11 pg2=10.0.0.12 pg3=10.0.0.13
+
+Then, on each host, put its directory to /etc/standfast, give it to the user postgres, and start standfast run.`
+}
+
+func (c *initCmd) Run(a *app) error {
+	spec := founding.Spec{Cluster: c.Cluster, Settings: c.Set}
+	for _, list := range []struct {
+		kind  cluster.Kind
+		items []string
+	}{{"", c.Members}, {cluster.Witness, c.Witness}} {
+		for _, item := range list.items {
+			name, address, ok := strings.Cut(item, "=")
+			if !ok || address == "" {
+				return usage("%q: write each host as name=address, such as pg1=10.0.0.11", item)
+			}
+			spec.Members = append(spec.Members, config.Member{Name: name, Address: address, Kind: list.kind})
+		}
+	}
+	out := c.Out
+	if out == "" {
+		out = "standfast-" + c.Cluster
+	}
+	if _, err := os.Stat(out); !errors.Is(err, fs.ErrNotExist) {
+		return usage("%s is there already, and its keys may be in use; move it away or choose another with --out", out)
+	}
+	dir := func(m string) string { return filepath.Join(out, m) }
+	if err := spec.Write(filepath.Join(out, "ca"), dir, time.Now()); err != nil {
+		return &usageError{err}
+	}
+	return c.next(a, out, spec.Members)
+}
+
+// next says what to do with the files.
+func (c *initCmd) next(a *app, out string, members []config.Member) error {
+	fmt.Fprintf(a.stdout, "wrote %s; now, for each host:\n", out)
+	for _, m := range members {
+		fmt.Fprintf(a.stdout, "  tar -C %s -c . | ssh %s 'sudo mkdir -p /etc/standfast && sudo tar -C /etc/standfast -x && sudo chown -R postgres: /etc/standfast'\n", filepath.Join(out, m.Name), m.Address)
+	}
+	fmt.Fprintf(a.stdout, "then, on each: sudo -u postgres standfast run\n")
+	_, err := fmt.Fprintf(a.stdout, "keep %s in a safe place: whoever has its key can join the cluster\n", filepath.Join(out, "ca"))
+	return err
+}

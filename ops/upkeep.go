@@ -1,0 +1,133 @@
+package ops
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"time"
+
+	"standfast/api"
+	"standfast/config"
+)
+
+// Restart restarts PostgreSQL on the named members, or on all: one after another, standbys first and the primary last, so
+// that each finds the others well.
+func (c *Cluster) Restart(ctx context.Context, members []string, onlyPending bool, progress func(api.Progress)) ([]string, error) {
+	st, err := c.look(ctx)
+	if err != nil {
+		return nil, err
+	}
+	order, err := restartOrder(st, members, onlyPending)
+	if err != nil {
+		return nil, err
+	}
+	for i, name := range order {
+		if err := c.Client.Restart(ctx, api.RestartRequest{Member: name, OnlyPending: onlyPending}, progress); err != nil {
+			return order[:i], fmt.Errorf("restart %s: %w", name, err)
+		}
+	}
+	return order, nil
+}
+
+func restartOrder(st *api.Status, members []string, onlyPending bool) ([]string, error) {
+	for _, name := range members {
+		m := st.Member(name)
+		switch {
+		case m == nil:
+			return nil, refuse("there is no member %s; there are %v", name, Names(st))
+		case m.Role == api.Witness:
+			return nil, refuse("%s is a witness and has no PostgreSQL to restart", name)
+		}
+	}
+	var standbys, primary []string
+	for _, m := range st.Members {
+		switch {
+		case m.Role == api.Witness, len(members) > 0 && !slices.Contains(members, m.Name), onlyPending && !m.PendingRestart:
+		case m.State == api.Unreachable:
+			return nil, refuse("%s is not heard from; bring it back first, or name the members to restart", m.Name)
+		case m.Name == st.Primary:
+			primary = append(primary, m.Name)
+		default:
+			standbys = append(standbys, m.Name)
+		}
+	}
+	return append(standbys, primary...), nil
+}
+
+// Reclone replaces a member's data by a new copy of the primary's.
+func (c *Cluster) Reclone(ctx context.Context, member string, force bool, progress func(api.Progress)) error {
+	st, err := c.look(ctx)
+	if err != nil {
+		return err
+	}
+	m := st.Member(member)
+	switch {
+	case m == nil:
+		return refuse("there is no member %s; there are %v", member, Names(st))
+	case m.Role == api.Witness:
+		return refuse("%s is a witness and holds no data", member)
+	case member == st.Primary:
+		return refuse("%s is the primary: its data is what the others copy; switch over first", member)
+	}
+	return c.Client.Reinitialize(ctx, api.ReinitializeRequest{Member: member, Force: force}, progress)
+}
+
+// Pause stops automatic failover for a while (0: api.DefaultPause), Resume lets it go on.
+func (c *Cluster) Pause(ctx context.Context, d time.Duration, progress func(api.Progress)) error {
+	if err := c.changeable(); err != nil {
+		return err
+	}
+	return c.Client.Pause(ctx, api.PauseRequest{For: d}, progress)
+}
+
+// Resume ends a pause.
+func (c *Cluster) Resume(ctx context.Context, progress func(api.Progress)) error {
+	if err := c.changeable(); err != nil {
+		return err
+	}
+	return c.Client.Resume(ctx, progress)
+}
+
+// Agreed returns the configuration as agreed, with its revision.
+func (c *Cluster) Agreed(ctx context.Context) (api.ClusterConfig, error) {
+	if err := c.changeable(); err != nil {
+		return api.ClusterConfig{}, err
+	}
+	return c.Client.Config(ctx)
+}
+
+// SetKey is one key to change; an empty Value takes it out, so that the default holds.
+type SetKey struct{ Key, Value string }
+
+// SetKeys changes keys of the agreed configuration, all or none, and returns what changes. Comments stay.
+func (c *Cluster) SetKeys(ctx context.Context, keys []SetKey, dryRun bool, progress func(api.Progress)) ([]config.Change, error) {
+	was, err := c.Agreed(ctx)
+	if err != nil {
+		return nil, err
+	}
+	text := []byte(was.YAML)
+	for _, k := range keys {
+		if text, err = config.Set(text, k.Key, k.Value); err != nil {
+			return nil, err
+		}
+	}
+	return c.Replace(ctx, was, text, dryRun, progress)
+}
+
+// Replace puts a new text in the place of the configuration that was read, unless somebody has changed it since. PostgreSQL's
+// own refusal of a parameter is the error.
+func (c *Cluster) Replace(ctx context.Context, was api.ClusterConfig, text []byte, dryRun bool, progress func(api.Progress)) ([]config.Change, error) {
+	from, err := config.ParseCluster("the agreed configuration", []byte(was.YAML))
+	if err != nil {
+		return nil, err
+	}
+	to, err := config.ParseCluster("the new configuration", text)
+	if err != nil {
+		return nil, err
+	}
+	changes := config.Diff(from, to)
+	if len(changes) == 0 && string(text) == was.YAML {
+		return nil, nil
+	}
+	return changes, c.SetConfig(ctx, api.ConfigRequest{Body: text, Revision: was.Revision, DryRun: dryRun}, progress)
+}
