@@ -2,6 +2,7 @@ package cli_test
 
 import (
 	"context"
+	"crypto/tls"
 	"flag"
 	"fmt"
 	"io"
@@ -11,6 +12,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -20,8 +22,6 @@ import (
 	"standfast/cluster"
 	"standfast/config"
 	"standfast/ops/founding"
-
-	"crypto/tls"
 
 	"github.com/rogpeppe/go-internal/testscript"
 )
@@ -75,7 +75,9 @@ func startCluster(ts *testscript.TestScript, neg bool, args []string) {
 	dir := ts.MkAbs(".")
 	members := make([]config.Member, 3)
 	for i := range members {
-		members[i] = config.Member{Name: fmt.Sprintf("pg%d", i+1), Address: "127.0.0.1", Ports: freePorts(ts)}
+		// An address of its own for each: on 127.0.0.1 a port that was free is soon some connection's.
+		address := fmt.Sprintf("127.61.%d.%d", clusters.Add(1)%250, i+1)
+		members[i] = config.Member{Name: fmt.Sprintf("pg%d", i+1), Address: address, Ports: freePorts(ts, address)}
 	}
 	s := founding.Spec{
 		Cluster: "main", Members: members,
@@ -94,10 +96,12 @@ func startCluster(ts *testscript.TestScript, neg bool, args []string) {
 	ts.Setenv("STANDFAST_CONFIG", filepath.Join(dir, "pg1", founding.FileName))
 }
 
-func freePorts(ts *testscript.TestScript) config.Ports {
+var clusters atomic.Int32
+
+func freePorts(ts *testscript.TestScript, address string) config.Ports {
 	var p config.Ports
 	for _, to := range []*int{&p.Postgres, &p.Write, &p.Read, &p.Health, &p.Admin, &p.Beat, &p.EtcdClient, &p.EtcdPeer} {
-		l, err := net.Listen("tcp", "127.0.0.1:0")
+		l, err := net.Listen("tcp", address+":0")
 		if err != nil {
 			ts.Fatalf("%v", err)
 		}

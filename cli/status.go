@@ -133,7 +133,7 @@ func writeStatus(w io.Writer, s style, st *api.Status, failed []error, now time.
 	} else {
 		head += " · " + s.bad("no primary: one is being chosen")
 	}
-	fmt.Fprintln(w, head)
+	fmt.Fprintln(w, wrap(head, s.width-1, "  "))
 	if st.Commit.Text != "" {
 		fmt.Fprintln(w, wrap(st.Commit.Text, s.width-1, ""))
 	}

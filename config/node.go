@@ -57,7 +57,7 @@ type Ports struct {
 
 // Postgres says where the server's parts lie.
 type Postgres struct {
-	BinDir  string `yaml:"bin_dir"`  // "": the newest version installed
+	BinDir  string `yaml:"bin_dir"`  // or a major version; "": the newest installed
 	DataDir string `yaml:"data_dir"` // "": data below state_dir
 	WALDir  string `yaml:"wal_dir"`  // "": in the data directory
 	RunAs   string `yaml:"run_as"`   // the user to become when started by root, which PostgreSQL refuses to run as

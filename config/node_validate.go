@@ -13,6 +13,8 @@ import (
 // memberName is what can be a replication slot, an application_name, a certificate's name and a file's name alike.
 var memberName = regexp.MustCompile(`^[a-z0-9_]{1,40}$`)
 
+var majorVersion = regexp.MustCompile(`^[1-9][0-9]$`)
+
 // Validate reports everything that is wrong with the file, one line each. It looks at the text only: whether files
 // exist and ports are free is for the one who starts the member.
 func (n Node) Validate() error {
@@ -95,11 +97,13 @@ func (n Node) validatePaths(p *problems) {
 		need      bool
 	}{
 		{"state_dir", n.StateDir, true}, {"tls_dir", n.TLSDir, true}, {"secret_file", n.SecretFile, true}, {"token_file", n.TokenFile, true},
-		{"postgres.bin_dir", n.Postgres.BinDir, false}, {"postgres.data_dir", n.Postgres.DataDir, true}, {"postgres.wal_dir", n.Postgres.WALDir, false},
+		{"postgres.data_dir", n.Postgres.DataDir, true}, {"postgres.wal_dir", n.Postgres.WALDir, false},
 		{"etcd.ca_file", n.Etcd.CAFile, false}, {"etcd.cert_file", n.Etcd.CertFile, false}, {"etcd.key_file", n.Etcd.KeyFile, false},
 	} {
 		p.check(filepath.IsAbs(f.path) || f.path == "" && !f.need, f.key, "%q is not a full path; begin it with /", f.path)
 	}
+	bin := n.Postgres.BinDir
+	p.check(bin == "" || filepath.IsAbs(bin) || majorVersion.MatchString(bin), "postgres.bin_dir", "%q is neither a full path nor a version such as 17", bin)
 	if n.Postgres.WALDir != "" {
 		rel, err := filepath.Rel(n.Postgres.DataDir, n.Postgres.WALDir)
 		p.check(err != nil || rel == ".." || strings.HasPrefix(rel, "../"), "postgres.wal_dir", "lies in the data directory; leave it empty or put it on a file system of its own")

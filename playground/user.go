@@ -2,19 +2,16 @@ package playground
 
 import (
 	"errors"
-	"fmt"
 	"os"
 	"os/user"
 	"path/filepath"
 	"strconv"
-	"syscall"
+
+	"standfast/ops/become"
 )
 
-// Become replaces this process, if root runs it, by the same program with the same arguments run by the user postgres, or
-// nobody where there is no postgres. It returns only if nothing had to be done or it did not work.
-//
-// The program is executed through /proc/self/exe, which works though the other user may not be able to read the directory
-// that it lies in.
+// Become has the user postgres, or nobody where there is no postgres, run the same program with the same arguments if root
+// runs it. It returns only if nothing had to be done or it did not work.
 func Become() error {
 	if os.Geteuid() != 0 {
 		return nil
@@ -23,16 +20,7 @@ func Become() error {
 	if err != nil {
 		return err
 	}
-	uid, err1 := strconv.Atoi(u.Uid)
-	gid, err2 := strconv.Atoi(u.Gid)
-	if err := errors.Join(err1, err2); err != nil {
-		return fmt.Errorf("become %s: %w", u.Username, err)
-	}
-	if err := errors.Join(os.Chdir("/"), syscall.Setgroups([]int{gid}), syscall.Setgid(gid), syscall.Setuid(uid)); err != nil {
-		return fmt.Errorf("become %s: %w", u.Username, err)
-	}
-	env := append(os.Environ(), "HOME="+u.HomeDir, "USER="+u.Username, "LOGNAME="+u.Username)
-	return fmt.Errorf("become %s: %w", u.Username, syscall.Exec("/proc/self/exe", os.Args, env))
+	return become.User(u)
 }
 
 func serviceUser() (*user.User, error) {
