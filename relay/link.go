@@ -54,6 +54,7 @@ func (l *link) carry() error {
 // down copies from the primary to the receiver.
 func (l *link) down() error {
 	buf := make([]byte, bufferSize)
+	told := false
 	for {
 		n, err := l.up.Read(buf)
 		if n > 0 {
@@ -63,6 +64,10 @@ func (l *link) down() error {
 			}
 			if l.started.Load() {
 				l.r.stamp(&l.r.carried)
+				if !told {
+					told = true
+					l.r.notify()
+				}
 			}
 		}
 		if err != nil {

@@ -307,8 +307,8 @@ func (r *Relay) Status() Status {
 	return s
 }
 
-// Changed yields a value after every change of Status but those of its times. Several changes may come as one. It is
-// meant for one reader.
+// Changed yields a value after every change of Status but the progress of its times; a stream's first byte counts.
+// Several changes may come as one. It is meant for one reader.
 func (r *Relay) Changed() <-chan struct{} { return r.changed }
 
 func (r *Relay) notify() {
