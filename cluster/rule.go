@@ -52,7 +52,7 @@ func (r Rule) Covers(o Rule) bool {
 			outside++
 		}
 	}
-	return o.K-outside >= r.K
+	return max(o.K-outside, 0) >= r.K
 }
 
 // Joint is the rule to record between r and o: it covers both.

@@ -57,6 +57,9 @@ func reign(v cluster.View) []cluster.Action {
 	if s.Phase == cluster.Elected {
 		return takeOffice(v)
 	}
+	if h, ok := v.Doing.(cluster.Handover); ok {
+		return []cluster.Action{h} // its own stop is under way
+	}
 	if !serving(p) || !p.Up {
 		return nil
 	}
@@ -100,7 +103,7 @@ func admit(v cluster.View) []cluster.Action {
 	if v.Admitted == s.Term {
 		return nil
 	}
-	if !s.Rule.Same(p.Names) {
+	if !s.Rule.Covers(p.Names) {
 		return []cluster.Action{cluster.SetNames{Rule: s.Rule}}
 	}
 	if p.TermRow == 0 {

@@ -17,8 +17,9 @@ func changeRule(v cluster.View) []cluster.Action {
 		return nil
 	}
 	want := wantedRule(v)
+	record := recordable(s.Rule, want)
 	switch {
-	case p.Names.Same(want) && s.Rule.Equal(want):
+	case p.Names.Same(want) && s.Rule.Equal(record):
 		return nil
 	case !s.Rule.Covers(p.Names):
 		return []cluster.Action{cluster.SetNames{Rule: s.Rule}} // somebody else wrote the names
@@ -26,10 +27,19 @@ func changeRule(v cluster.View) []cluster.Action {
 		return []cluster.Action{recordRule(v, s.Rule.Joint(want), "extend the commit rule to ")}
 	case !p.Names.Same(want):
 		return []cluster.Action{cluster.SetNames{Rule: want}}
-	case proven(v, want):
-		return []cluster.Action{recordRule(v, want, "commit rule: ")}
+	case proven(v, record):
+		return []cluster.Action{recordRule(v, record, "commit rule: ")}
 	}
 	return nil
+}
+
+// recordable is what to record for a rule that PostgreSQL works by. Where more copies are wanted than there are members
+// writing waits, but an election must not: the members that hold every commit so far stay enough for one.
+func recordable(recorded, want cluster.Rule) cluster.Rule {
+	if n := len(want.Of); want.K > n && n > 0 && n >= recorded.K {
+		return cluster.NewRule(n, want.Of...)
+	}
+	return want
 }
 
 // proven: k members of the new rule have flushed everything that an earlier rule let be acknowledged.
@@ -60,7 +70,7 @@ func wantedRule(v cluster.View) cluster.Rule {
 	dropped := slices.DeleteFunc(slices.Clone(s.Rule.Of), want.Has)
 	met := func(m string) bool { return flushed(v.Postgres, m, v.Postgres.TermRow) }
 	switch {
-	case len(dropped) == 0 || want.Met(met):
+	case len(dropped) == 0 || want.Met(met) || cluster.NewRule(max(s.Rule.K, 1), of...).Met(met):
 		return want
 	case v.Postgres.Names.Same(want) && !unmetFor(v, v.Settings.Detect):
 		return want // SetNames has just ended every WAL sender; they are coming back

@@ -128,6 +128,9 @@ func abdicate(v cluster.View) []cluster.Action {
 		why = "promotion failed: " + p.Failed
 	case s.Phase == cluster.Elected && p.FailedAction == "start" && p.FailedTerm == s.Term:
 		why = "its PostgreSQL does not start: " + p.Failed
+	case s.Phase == cluster.Elected && p.Up && p.Recovery && p.Position.Timeline >= s.Timeline,
+		s.Phase == cluster.Elected && p.Up && !p.Recovery && p.Position.Timeline != s.Timeline:
+		why = fmt.Sprintf("timeline %d is used up: a promotion did not end where it should", s.Timeline)
 	case s.Phase == cluster.Elected && (p.Recovery || s.SystemID == "" && p.Data != cluster.DataReady):
 		return nil // about to be promoted, or initialised
 	case p.Data != cluster.DataReady:
