@@ -1,0 +1,68 @@
+# "make" alone lists the targets. All of them work from a clean clone, as root or not, with or without a terminal.
+
+GO      ?= go
+SHELL   := /bin/sh
+VERSION := $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
+LDFLAGS := -s -w -X standfast/cli.version=$(VERSION)
+
+# Where goroutines share memory. The race detector costs ten times the time, so the rest is left out by name.
+RACE := agent api beat guard playground/load relay router store/mem
+RACE := $(addprefix ./,$(addsuffix /...,$(wildcard $(RACE))))
+
+.DEFAULT_GOAL := help
+.PHONY: all build guard demo test race bench e2e lint format check-go clean help
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+all: build
+
+build: guard ## build bin/standfast
+	CGO_ENABLED=0 $(GO) build -trimpath -ldflags '$(LDFLAGS)' -o bin/standfast ./cmd/standfast
+
+# The guard is a small program of its own, embedded in the big one, so it is built first. Not stamped with a version: the
+# same sources give the same bytes.
+guard: check-go
+	@if [ -d guard/standfast-guard ]; then \
+		CGO_ENABLED=0 $(GO) build -trimpath -ldflags '-s -w' -o guard/bin/standfast-guard ./guard/standfast-guard; \
+	fi
+
+check-go:
+	@sh scripts/check-go.sh
+
+demo: check-go ## start three real nodes here, kill the primary, show what happened
+	@sh scripts/install-deps.sh demo
+	@$(MAKE) --no-print-directory build
+	bin/standfast playground --demo
+
+test: check-go ## everything that needs no whole machines
+	@sh scripts/install-deps.sh test
+	@$(MAKE) --no-print-directory guard lint
+	$(GO) test -vet=off -p 2 -timeout 8m ./...
+	@$(MAKE) --no-print-directory race
+
+race: guard
+	$(GO) test -race -vet=off -p 2 -timeout 8m $(RACE)
+
+lint: guard format ## gofmt, go vet
+	$(GO) vet ./...
+
+format:
+	@unformatted=$$(gofmt -l .); if [ -n "$$unformatted" ]; then \
+		echo "not formatted (gofmt -w them):" $$unformatted >&2; exit 1; fi
+
+bench: check-go ## measure failovers, throughput and cost, and draw the plots (half an hour, quiet machine)
+	@sh scripts/install-deps.sh test
+	@$(MAKE) --no-print-directory build
+	$(GO) run ./test/bench
+
+e2e: check-go ## scenarios on a real cluster of processes on this machine
+	@sh scripts/install-deps.sh test
+	@$(MAKE) --no-print-directory build
+	@echo "e2e: starts real members (PostgreSQL, etcd) on loopback addresses, kills and freezes them, counts lost commits"
+	$(GO) test ./test/... -tags e2e -count=1 -p 1 -timeout 20m
+
+clean: ## remove what was built
+	rm -rf bin guard/bin docs/model/build
+
+-include docs/model/model.mk
