@@ -78,11 +78,12 @@ func tell(t *testing.T, file string) {
 // step carries out one line of a story.
 func step(v *cluster.View, w []string) ([]string, error) {
 	args := map[string]string{}
+	p := &parser{args: args}
 	for _, a := range w[1:] {
 		k, val, _ := strings.Cut(a, "=")
 		args[k] = val
+		p.keys = append(p.keys, k)
 	}
-	p := &parser{args: args}
 	switch w[0] {
 	case "decide":
 		return describe(decide.Decide(*v)), nil
@@ -139,6 +140,7 @@ func members(v *cluster.View, names []string) {
 
 // parser reads key=value words; the first error stays.
 type parser struct {
+	keys []string // in the order of the line: a later one may build on an earlier one
 	args map[string]string
 	err  error
 }
@@ -186,7 +188,7 @@ func (p *parser) rule(k string) cluster.Rule {
 }
 
 func (p *parser) settings(s *cluster.Settings) {
-	for k := range p.args {
+	for _, k := range p.keys {
 		switch k {
 		case "durability":
 			s.Durability = cluster.Durability(p.args[k])
@@ -206,7 +208,8 @@ func (p *parser) state(v *cluster.View) {
 	}
 	s := *v.State
 	s.Revision++
-	for k, val := range p.args {
+	for _, k := range p.keys {
+		val := p.args[k]
 		switch k {
 		case "term":
 			s.Term = cluster.Term(p.number(k))
@@ -248,7 +251,8 @@ func (p *parser) postgres(v *cluster.View) {
 	if g.Data == "" {
 		g.Data = cluster.DataReady
 	}
-	for k, val := range p.args {
+	for _, k := range p.keys {
+		val := p.args[k]
 		switch k {
 		case "standby":
 			g.Running, g.Up, g.Recovery, g.Ready = true, true, true, true
@@ -294,7 +298,8 @@ func (p *parser) postgres(v *cluster.View) {
 
 func (p *parser) peer(v *cluster.View, name string) {
 	x := v.Peers[name]
-	for k, val := range p.args {
+	for _, k := range p.keys {
+		val := p.args[k]
 		switch k {
 		case "silent":
 			x.Heard = v.Now - p.duration(k)
