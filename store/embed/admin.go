@@ -21,6 +21,10 @@ var (
 	// ErrNotInSync says that a learner has not caught up yet; ask again a moment later.
 	ErrNotInSync = errors.New("the learner has not caught up with the leader yet")
 
+	// ErrNotSettled says that etcd refuses to change its members now: a majority of the others is not up, or has not been
+	// for five seconds. Ask again, or repair those first.
+	ErrNotSettled = errors.New("etcd's other members are not all up, or have not been for five seconds")
+
 	// ErrNoMember says that etcd has no member of that name.
 	ErrNoMember = errors.New("etcd has no such member")
 
@@ -104,6 +108,7 @@ func (a *Admin) AddLearner(ctx context.Context, name, peerURL string) (map[strin
 			return nil, fmt.Errorf("add etcd member %s: %w", name, err)
 		}
 		r, err := c.MemberAddAsLearner(ctx, []string{peerURL})
+		err = settled(err)
 		if err != nil {
 			return nil, fmt.Errorf("add etcd member %s: %w", name, err)
 		}
@@ -139,6 +144,7 @@ func (a *Admin) PromoteLearner(ctx context.Context, name string) error {
 
 // Remove takes a member out for good: its data is of no more use, and it comes back only by AddLearner with an empty
 // directory. It is no error if there is none of that name (a member that never started is named by its peer URL).
+// ErrNotSettled if etcd would not be sure of its majority afterwards.
 func (a *Admin) Remove(ctx context.Context, name string) error {
 	c, m, err := a.find(ctx, name)
 	if errors.Is(err, ErrNoMember) {
@@ -146,6 +152,7 @@ func (a *Admin) Remove(ctx context.Context, name string) error {
 	}
 	if err == nil {
 		_, err = c.MemberRemove(ctx, m.ID)
+		err = settled(err)
 	}
 	if err != nil && !errors.Is(err, rpctypes.ErrMemberNotFound) {
 		return fmt.Errorf("remove etcd member %s: %w", name, err)
@@ -168,6 +175,13 @@ func (a *Admin) find(ctx context.Context, name string) (*clientv3.Client, Member
 		return c, all[i], nil
 	}
 	return nil, Member{}, ErrNoMember
+}
+
+func settled(err error) error {
+	if errors.Is(err, rpctypes.ErrUnhealthy) || errors.Is(err, rpctypes.ErrMemberNotEnoughStarted) {
+		return ErrNotSettled
+	}
+	return err
 }
 
 func members(raw []*pb.Member) []Member {

@@ -132,7 +132,7 @@ func (c Config) etcd() (*embed.Config, error) {
 	e.ListenClientUrls, e.AdvertiseClientUrls = []url.URL{*client}, []url.URL{*client}
 	e.InitialCluster, e.ClusterState, e.InitialClusterToken = joined(c.InitialCluster), c.State, c.Token
 	e.TickMs, e.ElectionMs = uint(Tick.Milliseconds()), uint(Election.Milliseconds())
-	e.SnapshotCount, e.SnapshotCatchUpEntries = 1000, 1000
+	e.SnapshotCount, e.SnapshotCatchUpEntries = 1000, 500 // the latter are held in memory
 	e.MaxWalFiles, e.MaxSnapFiles = 2, 2
 	e.AutoCompactionMode, e.AutoCompactionRetention = embed.CompactorModeRevision, fmt.Sprint(keptRevisions)
 	e.QuotaBackendBytes = quota

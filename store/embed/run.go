@@ -13,7 +13,7 @@ import (
 )
 
 // closeTimeout is how long etcd may take to stop in order. Its log is synced with every entry, so nothing is lost by leaving.
-const closeTimeout = 4 * time.Second
+const closeTimeout = 2 * time.Second
 
 var errParentGone = errors.New("the process that started this one is gone")
 

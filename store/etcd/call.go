@@ -30,66 +30,84 @@ type answer[T any] struct {
 
 // repeat runs op until there is an answer, at several endpoints at once if need be: only for what does no harm when it
 // happens twice. doubtful says of an answer that it can't be believed if another attempt has been made; such an answer waits
-// for the attempts still under way.
+// a moment for the attempts still under way.
 func repeat[T any](ctx context.Context, s *Store, op operation[T], doubtful func(T) bool) (T, error) {
 	ctx, cancel := s.bound(ctx)
 	defer cancel()
-	answers := make(chan answer[T])
+	r := round[T]{store: s, op: op, answers: make(chan answer[T]), late: map[*endpoint]int{}}
 	var none T
-	var sent, pending int
 	var doubt bool
 	var last error
-	var asked []*endpoint
-	next := s.order()
-	launch := func() {
-		if len(next) == 0 {
-			next = s.order()
-		}
-		e := next[0]
-		next = next[1:]
-		if !s.attempt(ctx, e, func() { a := ask(ctx, e, op); deliver(ctx, answers, a) }) {
-			return
-		}
-		sent, pending = sent+1, pending+1
-		asked = append(asked, e)
-	}
-	launch()
+	r.launch(ctx)
 	tick := time.NewTimer(hedge)
 	defer tick.Stop()
 	for {
 		select {
 		case <-ctx.Done():
 			return none, ended(ctx, last)
-		case a := <-answers:
-			pending--
+		case a := <-r.answers:
+			r.pending--
+			asked := r.late[a.from]
+			delete(r.late, a.from)
 			switch {
-			case a.err == nil && doubtful(a.value) && sent > 1:
-				doubt, last = true, errUnsure
+			case a.err == nil && doubtful(a.value) && r.sent > 1:
+				doubt = true
 				tick.Reset(hedge)
 			case a.err == nil:
+				r.blame(asked)
 				return a.value, nil
 			case final(a.err):
 				return none, fmt.Errorf("etcd at %s: %w", a.from.url, a.err)
 			default:
-				if ctx.Err() == nil {
-					last = fmt.Errorf("etcd at %s: %w", a.from.url, a.err)
-				}
-				s.suspect(a.from)
-				tick.Reset(after(len(next) > 0))
+				last = fmt.Errorf("etcd at %s: %w", a.from.url, a.err)
+				s.suspect(a.from, false)
+				tick.Reset(after(len(r.next) > 0))
 			}
-			if doubt && pending == 0 {
+			if doubt && r.pending == 0 {
 				return none, errUnsure
 			}
 		case <-tick.C:
 			if doubt {
 				return none, errUnsure
 			}
-			for _, e := range asked {
-				s.suspect(e)
-			}
-			asked = nil
-			launch()
+			r.launch(ctx)
 			tick.Reset(2 * hedge)
+		}
+	}
+}
+
+// round is the attempts of one call.
+type round[T any] struct {
+	store   *Store
+	op      operation[T]
+	answers chan answer[T]
+	next    []*endpoint       // still to be tried, best first
+	late    map[*endpoint]int // asked, and no answer yet: by which attempt
+	sent    int
+	pending int // attempts that have not answered
+}
+
+// launch makes one more attempt. Whoever was asked before is late by then and looked into.
+func (r *round[T]) launch(ctx context.Context) {
+	for e := range r.late {
+		r.store.suspect(e, false)
+	}
+	if len(r.next) == 0 {
+		r.next = r.store.order()
+	}
+	e := r.next[0]
+	r.next = r.next[1:]
+	if r.store.spawn(func() { deliver(ctx, r.answers, ask(ctx, e, r.op)) }) {
+		r.sent, r.pending = r.sent+1, r.pending+1
+		r.late[e] = r.sent
+	}
+}
+
+// blame puts those behind that were asked earlier than the attempt that has been answered, and have not answered.
+func (r *round[T]) blame(answered int) {
+	for e, asked := range r.late {
+		if asked < answered {
+			r.store.suspect(e, true)
 		}
 	}
 }
@@ -112,7 +130,7 @@ func once[T any](ctx context.Context, s *Store, op operation[T]) (T, error) {
 	e := s.order()[0]
 	answers := make(chan answer[T])
 	alive := make(chan error)
-	if !s.attempt(ctx, e, func() { a := ask(ctx, e, op); deliver(ctx, answers, a) }) {
+	if !s.spawn(func() { deliver(ctx, answers, ask(ctx, e, op)) }) {
 		return none, errClosed
 	}
 	tick := time.NewTimer(hedge)
@@ -123,16 +141,16 @@ func once[T any](ctx context.Context, s *Store, op operation[T]) (T, error) {
 			return none, ended(ctx, fmt.Errorf("etcd at %s: no answer", e.url))
 		case a := <-answers:
 			if a.err != nil {
-				s.suspect(e)
+				s.suspect(e, false)
 				return none, fmt.Errorf("etcd at %s: %w", e.url, a.err)
 			}
 			return a.value, nil
 		case <-tick.C:
-			s.suspect(e)
+			s.suspect(e, false)
 			s.spawn(func() { deliver(ctx, alive, e.probe(ctx, aliveWithin, clientv3.WithSerializable())) })
 		case err := <-alive:
 			if err != nil {
-				e.bad.Store(true)
+				s.suspect(e, true)
 				return none, fmt.Errorf("etcd at %s: %w", e.url, errSilent)
 			}
 			tick.Reset(hedge)
@@ -145,11 +163,6 @@ func (s *Store) bound(ctx context.Context) (context.Context, context.CancelFunc)
 	ctx, cancel := context.WithCancelCause(ctx)
 	stop := context.AfterFunc(s.ctx, func() { cancel(errClosed) })
 	return ctx, func() { stop(); cancel(context.Canceled) }
-}
-
-// attempt runs f in a goroutine of the store's. It ends when its answer was taken or ctx ended.
-func (s *Store) attempt(ctx context.Context, e *endpoint, f func()) bool {
-	return ctx.Err() == nil && s.spawn(f)
 }
 
 func ask[T any](ctx context.Context, e *endpoint, op operation[T]) answer[T] {

@@ -3,7 +3,7 @@ package etcd
 import (
 	"context"
 	"slices"
-	"sync/atomic"
+	"sync"
 	"time"
 
 	clientv3 "go.etcd.io/etcd/client/v3"
@@ -26,10 +26,12 @@ const probeKey = "/standfast"
 
 // endpoint is one member of etcd, with what is known of its health.
 type endpoint struct {
-	url      string
-	client   *clientv3.Client
-	bad      atomic.Bool // it did not serve a linearizable read in time
-	watching atomic.Bool // a goroutine is finding out whether it is bad
+	url    string
+	client *clientv3.Client
+
+	mu      sync.Mutex
+	bad     bool // it did not answer in time
+	probing bool // a goroutine asks it until it answers again; so, while bad is set
 }
 
 // order lists the endpoints to be tried, best first. Sorting is stable: among equals the order of the configuration
@@ -40,6 +42,9 @@ func (s *Store) order() []*endpoint {
 	return eps
 }
 
+// Prefers returns the endpoint that the next request goes to first, for status and logs.
+func (s *Store) Prefers() string { return s.order()[0].url }
+
 // rank is 0 for an endpoint that can be used at once, 1 for one that may have to be connected to, 2 for one that has not
 // answered, and 3 for one that can't be connected to.
 func (e *endpoint) rank() int {
@@ -47,7 +52,7 @@ func (e *endpoint) rank() int {
 	switch {
 	case state == connectivity.TransientFailure:
 		return 3
-	case e.bad.Load():
+	case e.isBad():
 		return 2
 	case state == connectivity.Ready:
 		return 0
@@ -57,25 +62,36 @@ func (e *endpoint) rank() int {
 }
 
 // suspect finds out whether the endpoint still serves linearizable reads, and if not, keeps asking until it does again.
-func (s *Store) suspect(e *endpoint) {
-	if !e.watching.CompareAndSwap(false, true) {
-		return
+// With verdict set it comes last until it has proved that it does.
+func (s *Store) suspect(e *endpoint, verdict bool) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if !e.probing {
+		e.probing = s.spawn(func() { s.probeUntilWell(e) })
 	}
-	spawned := s.spawn(func() {
-		defer e.watching.Store(false)
-		for s.ctx.Err() == nil {
-			started := time.Now()
-			err := e.probe(s.ctx, hedge+aliveWithin)
-			e.bad.Store(err != nil)
-			if err == nil {
-				return
-			}
-			pause(s.ctx, reprobe-time.Since(started))
+	e.bad = (e.bad || verdict) && e.probing
+}
+
+func (s *Store) probeUntilWell(e *endpoint) {
+	for {
+		started := time.Now()
+		err := e.probe(s.ctx, hedge+aliveWithin)
+		e.mu.Lock()
+		e.bad = err != nil
+		e.probing = e.bad && s.ctx.Err() == nil
+		probing := e.probing
+		e.mu.Unlock()
+		if !probing {
+			return
 		}
-	})
-	if !spawned {
-		e.watching.Store(false)
+		pause(s.ctx, reprobe-time.Since(started))
 	}
+}
+
+func (e *endpoint) isBad() bool {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return e.bad
 }
 
 // probe makes a linearizable read, or with clientv3.WithSerializable() one that the process answers alone, without a

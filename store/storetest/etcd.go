@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -59,6 +60,7 @@ func Start(t testing.TB, n int) *Etcd {
 		t.Fatal(err)
 	}
 	e := &Etcd{CA: ca, t: t, dir: t.TempDir()}
+	t.Cleanup(e.stop)
 	initial := map[string]string{}
 	for i := range n {
 		node := e.prepare(fmt.Sprint("n", i+1))
@@ -75,9 +77,10 @@ func Start(t testing.TB, n int) *Etcd {
 	return e
 }
 
-// Join starts one more member, which was added to the running cluster: initial is what embed.Admin's AddLearner returned.
-func (e *Etcd) Join(node *Node, initial map[string]string) {
-	node.State, node.InitialCluster = embed.StateExisting, initial
+// Run starts a member that was prepared or stopped: with embed.StateExisting and what embed.Admin's AddLearner returned to
+// join the running cluster.
+func (e *Etcd) Run(node *Node, state string, initial map[string]string) {
+	node.State, node.InitialCluster = state, initial
 	e.run(node)
 }
 
@@ -108,13 +111,23 @@ func (e *Etcd) run(node *Node) {
 		e.t.Fatal(err)
 	}
 	node.Child = embed.Start(context.Background(), slog.New(slog.DiscardHandler), self(e.t), childVar, node.File)
-	e.t.Cleanup(func() {
-		node.Child.Stop()
-		if e.t.Failed() {
+}
+
+// stop ends all members at once: the last of a cluster would wait for a majority.
+func (e *Etcd) stop() {
+	var wg sync.WaitGroup
+	for _, node := range e.Nodes {
+		if node.Child != nil {
+			wg.Go(node.Child.Stop)
+		}
+	}
+	wg.Wait()
+	for _, node := range e.Nodes {
+		if e.t.Failed() && node.Child != nil {
 			log, _ := os.ReadFile(node.Log)
 			e.t.Logf("log of %s (ended: %v):\n%.4000s", node.Name, node.Child.Err(), log)
 		}
-	})
+	}
 }
 
 // WaitReady waits until all members answer and have a leader.
