@@ -1,0 +1,426 @@
+package agent
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"standfast/beat"
+	"standfast/cluster"
+	"standfast/decide"
+	"standfast/postgres"
+	"standfast/relay"
+	"standfast/store"
+)
+
+// Beats tells the others about this member and hears from them, as package beat implements it.
+type Beats interface {
+	Set(b cluster.Beat)
+	Peers() map[string]beat.Peer
+	Changed() <-chan struct{}
+}
+
+// Guard ends this member's service when the agent no longer feeds it, as package guard implements it. It may be nil.
+type Guard interface {
+	Feed(within time.Duration) error
+	Disarm() error
+}
+
+// Config is what an agent works with. Everything is made, run and closed by its owner (package node).
+type Config struct {
+	Self     string
+	Cluster  string
+	StateDir string
+	Store    *store.Cluster
+	Postgres Postgres // nil on a witness
+	Relay    Relay    // nil on a witness
+	Beats    Beats
+	Router   Router
+	Guard    Guard
+	Log      *slog.Logger
+
+	// Settings are read before each decision: they change with the agreed configuration and with time (a pause ends).
+	Settings func() cluster.Settings
+
+	// Probe asks the PostgreSQL at the address for an answer, without logging in.
+	Probe func(ctx context.Context, addr string) error
+
+	// Extra completes a beat with what only the owner knows (sessions, draining, pending restarts).
+	Extra func(*cluster.Beat)
+
+	// OnView is called after each look with what was seen and where clients go. It must not block.
+	OnView func(cluster.View, cluster.Route)
+}
+
+// Agent is one member at work. Make it with New, run it with Run.
+type Agent struct {
+	cfg     Config
+	log     *slog.Logger
+	origin  time.Time
+	promise promises
+
+	wake  chan struct{} // something changed; look again
+	kick  chan struct{} // ask PostgreSQL now
+	asked chan asked
+	aside sync.WaitGroup // records being written that nobody waits for but Run
+	hot   atomic.Bool    // the observer hurries while something is awaited of PostgreSQL
+
+	// The fields below belong to the loop's goroutine.
+	snap          store.Snapshot
+	state         *cluster.State // the newest seen, by watch or by own write
+	electingSince cluster.Instant
+	lastFlap      cluster.Instant
+	unmetSince    cluster.Instant
+	promised      cluster.Term
+	quick         *batch
+	slow          *job
+	lastBeat      cluster.Beat
+	lastRoute     cluster.Route
+	notBefore     time.Time
+	loggedActs    string
+
+	mu sync.Mutex // guards what executors and observers leave for the loop
+	seen
+}
+
+// seen is what runs beside the loop has left for it.
+type seen struct {
+	pg          cluster.Postgres
+	pgAt        time.Time // when the newest answer was asked for
+	answered    time.Time // when it came; zero: not since the server was started
+	observation postgres.Observation
+	diskStalled bool
+	receiver    uint64 // relay connection for which pg was read while held
+	held        bool
+	gone        bool
+	running     bool
+	admitted    cluster.Term
+	termRow     cluster.LSN
+	termRowOf   cluster.Term
+	namesLSN    cluster.LSN
+	names       cluster.Rule
+	failed      string
+	failedKind  string
+	failedTerm  cluster.Term
+	failedAt    time.Time
+	stalled     string
+	written     *cluster.State
+	leaseFrom   time.Time
+	leaseTerm   cluster.Term
+	storeOKAt   time.Time
+	probeHeard  time.Time
+	probing     bool
+	note        string
+	doing       bool // a slow action is under way
+	wantPromise cluster.Term
+	recloneWhy  string // an operator asked for a new copy: why
+}
+
+// New prepares an agent: it reads the promise, so that a damaged state directory is found before anything runs.
+func New(cfg Config) (*Agent, error) {
+	if cfg.Log == nil {
+		cfg.Log = slog.Default()
+	}
+	a := &Agent{
+		cfg: cfg, log: cfg.Log, origin: time.Now().Add(-time.Second),
+		promise: promises{path: cfg.StateDir + "/promise.json"},
+		wake:    make(chan struct{}, 1), kick: make(chan struct{}, 1), asked: make(chan asked),
+	}
+	p, err := a.promise.load(cfg.Cluster, cfg.Self)
+	if err != nil {
+		return nil, err
+	}
+	a.promised = p
+	if p > 0 && cfg.Relay != nil {
+		cfg.Relay.Raise(p)
+	}
+	return a, nil
+}
+
+// Run works until ctx ends. PostgreSQL is left as it is: stopping it is the owner's decision.
+func (a *Agent) Run(ctx context.Context) error {
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(errors.New("agent stopped"))
+	if err := a.lookOnce(ctx); err != nil {
+		return err
+	}
+	var wg sync.WaitGroup
+	for _, f := range []func(context.Context){a.observe, a.watchDisk, a.renewLease} {
+		wg.Go(func() { f(ctx) })
+	}
+	a.loop(ctx)
+	cancel(errors.New("agent stopped"))
+	a.endLanes()
+	wg.Wait()
+	a.aside.Wait()
+	return nil
+}
+
+// lookOnce finds out what is there before the first decision: data, and a server left running by an earlier agent.
+func (a *Agent) lookOnce(ctx context.Context) error {
+	if a.cfg.Postgres == nil {
+		return nil
+	}
+	if _, err := a.cfg.Postgres.Adopt(ctx); err != nil {
+		return fmt.Errorf("adopt PostgreSQL: %w", err)
+	}
+	a.lookAtData(ctx)
+	a.lookAtServer(ctx)
+	return nil
+}
+
+func (a *Agent) now() cluster.Instant { return time.Since(a.origin) }
+
+// instant converts a wall reading with its monotonic part; the zero time gives 0, "never".
+func (a *Agent) instant(t time.Time) cluster.Instant {
+	if t.IsZero() {
+		return 0
+	}
+	return max(t.Sub(a.origin), 1)
+}
+
+// Wake makes the agent look again, for instance because the configuration has changed.
+func (a *Agent) Wake() {
+	select {
+	case a.wake <- struct{}{}:
+	default:
+	}
+}
+
+func (a *Agent) loop(ctx context.Context) {
+	snaps := a.cfg.Store.Watch(ctx)
+	tick := time.NewTicker(50 * time.Millisecond)
+	defer tick.Stop()
+	var relayChanged <-chan struct{}
+	if a.cfg.Relay != nil {
+		relayChanged = a.cfg.Relay.Changed()
+	}
+	ready := false
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case s, ok := <-snaps:
+			if !ok {
+				return
+			}
+			a.take(s)
+			ready = true
+		case <-a.cfg.Beats.Changed():
+		case <-relayChanged:
+			a.kickObserver()
+		case <-a.wake:
+		case q := <-a.asked:
+			a.carryOutAsked(ctx, a.view(), q)
+		case <-tick.C:
+		}
+		if ready { // without the agreed record there is nothing to decide by
+			a.look(ctx)
+		}
+	}
+}
+
+// take accepts a newer snapshot of the store. The record never goes back.
+func (a *Agent) take(s store.Snapshot) {
+	a.snap = s
+	if s.State != nil {
+		a.adoptState(*s.State)
+	}
+	a.mu.Lock()
+	a.storeOKAt = time.Now()
+	a.mu.Unlock()
+}
+
+// adoptState makes s the record if it is newer, and dates what depends on that.
+func (a *Agent) adoptState(s cluster.State) {
+	if a.state != nil && s.Revision <= a.state.Revision {
+		return
+	}
+	old := a.state
+	a.state = &s
+	if old == nil || old.Term != s.Term || old.Phase != s.Phase {
+		a.log.Info("term", "term", s.Term, "phase", s.Phase, "primary", s.Primary, "rule", s.Rule.String(), "reason", s.Reason)
+	}
+	if s.Phase == cluster.Electing && (old == nil || old.Term != s.Term) {
+		a.electingSince = a.now()
+		if old != nil && old.Primary != "" && a.alive(old.Primary) {
+			a.lastFlap = a.now()
+		}
+	}
+}
+
+// alive reports whether the primary that is being replaced was heard from just now.
+func (a *Agent) alive(primary string) bool {
+	p, ok := a.cfg.Beats.Peers()[primary]
+	return primary == a.cfg.Self || ok && time.Since(p.HeardAt) < a.cfg.Settings().Detect
+}
+
+// look is one turn: see, tell, route, decide, act.
+func (a *Agent) look(ctx context.Context) {
+	a.reap()
+	a.collect()
+	a.takeReclone()
+	v := a.view()
+	if decide.Unmet(v) {
+		if a.unmetSince == 0 {
+			a.unmetSince = v.Now
+		}
+	} else {
+		a.unmetSince = 0
+	}
+	v.UnmetSince = a.unmetSince
+	route := decide.Route(v)
+	a.cfg.Router.SetRoute(route, addresses(v.Members))
+	b := decide.Beat(v)
+	b.Note = a.currentNote()
+	if a.cfg.Extra != nil {
+		a.cfg.Extra(&b)
+	}
+	a.cfg.Beats.Set(b)
+	a.feedGuard(v)
+	if a.cfg.OnView != nil {
+		a.cfg.OnView(v, route)
+	}
+	acts := decide.Decide(v)
+	a.logDecision(acts)
+	a.hurry(v, acts)
+	a.carryOut(ctx, v, acts)
+}
+
+// logDecision notes each new list of actions once.
+func (a *Agent) logDecision(acts []cluster.Action) {
+	s := fmt.Sprint(acts)
+	if s != a.loggedActs && len(acts) > 0 {
+		a.log.Debug("decided", "actions", s)
+	}
+	a.loggedActs = s
+}
+
+// feedGuard lets the guard know how long this agent answers for its server. A primary that alone is responsible for its
+// commits is answered for only as far as its lease reaches.
+func (a *Agent) feedGuard(v cluster.View) {
+	if a.cfg.Guard == nil {
+		return
+	}
+	if v.State == nil || !v.Postgres.Running || v.Postgres.Recovery {
+		_ = a.cfg.Guard.Disarm()
+		return
+	}
+	within := v.Settings.Lease
+	if v.State.Rule.K == 0 && len(v.Members) > 1 && v.LeaseFrom > 0 {
+		within = max(v.LeaseFrom+v.Settings.Lease-v.Now, time.Millisecond)
+	}
+	if err := a.cfg.Guard.Feed(within); err != nil {
+		a.log.Warn("feed the guard", "error", err)
+	}
+}
+
+// collect takes over what quick actions have written to the store themselves.
+func (a *Agent) collect() {
+	a.mu.Lock()
+	written := a.written
+	a.written = nil
+	if a.wantPromise > a.promised {
+		a.promised = a.wantPromise
+	}
+	a.mu.Unlock()
+	if written != nil {
+		a.adoptState(*written)
+	}
+}
+
+func addresses(members []cluster.Member) map[string]string {
+	out := make(map[string]string, len(members))
+	for _, m := range members {
+		if m.Kind == cluster.Data {
+			out[m.Name] = m.Postgres
+		}
+	}
+	return out
+}
+
+// view assembles what this member sees now.
+func (a *Agent) view() cluster.View {
+	a.mu.Lock()
+	s := a.seen
+	a.mu.Unlock()
+	v := cluster.View{
+		Now: a.now(), Wall: time.Now().UnixMilli(), Self: a.cfg.Self, Members: a.snap.Members, Settings: a.cfg.Settings(),
+		State: a.state, Reports: map[string]cluster.Report{}, ElectingSince: a.electingSince,
+		StoreOK: time.Since(s.storeOKAt) < 2*time.Second, Promised: a.promised, Admitted: s.admitted,
+		Peers: map[string]cluster.Peer{}, Since: a.instant(a.origin.Add(time.Second)), LastFlap: a.lastFlap, UnmetSince: a.unmetSince,
+	}
+	if a.state != nil {
+		if a.snap.State != nil && a.snap.State.Term == a.state.Term {
+			for n, r := range a.snap.Reports {
+				if r.Term == a.state.Term {
+					v.Reports[n] = r
+				}
+			}
+		}
+		if r := a.snap.Request; r != nil && r.Term == a.state.Term {
+			v.Request = r
+		}
+		if s.leaseTerm == a.state.Term {
+			v.LeaseFrom = a.instant(s.leaseFrom)
+		}
+		if s.admitted != a.state.Term {
+			v.Admitted = 0
+		}
+	}
+	for n, p := range a.cfg.Beats.Peers() {
+		v.Peers[n] = cluster.Peer{Beat: p.Beat, Heard: a.instant(p.HeardAt)}
+	}
+	if a.cfg.Postgres != nil {
+		v.Postgres = a.viewPostgres(s)
+	}
+	v.Relay = a.viewRelay(s)
+	if a.slow != nil && !a.slow.ended() {
+		v.Doing = a.slow.action
+	}
+	return v
+}
+
+func (a *Agent) viewPostgres(s seen) cluster.Postgres {
+	p := s.pg
+	p.Running = s.running
+	if !p.Running {
+		p.Up = false
+	}
+	p.Stalled = s.stalled
+	p.NamesLSN = 0
+	if s.names.Equal(p.Names) {
+		p.NamesLSN = s.namesLSN
+	}
+	p.Failed, p.FailedAction, p.FailedTerm = s.failed, s.failedKind, s.failedTerm
+	if a.state != nil {
+		if s.termRowOf == a.state.Term {
+			p.TermRow = s.termRow
+		}
+		if a.state.SystemID != "" && p.SystemID != "" && p.SystemID != a.state.SystemID {
+			p.Data = cluster.DataForeign
+		}
+	}
+	return p
+}
+
+// viewRelay tells the relay's state; that a receiver is held counts only together with a reading of the position that
+// was made while the same receiver was held.
+func (a *Agent) viewRelay(s seen) cluster.Relay {
+	r := cluster.Relay{Heard: a.instant(s.probeHeard)}
+	if a.cfg.Relay == nil {
+		return r
+	}
+	st := a.cfg.Relay.Status()
+	r.Term = st.Term
+	r.Held = st.Term == 0 && st.Held && s.held && st.Receiver == s.receiver
+	r.Gone = st.Term == 0 && s.gone && s.receiver == st.Receiver
+	r.Heard = max(r.Heard, a.instant(st.HeardAt))
+	return r
+}
+
+var _ Relay = (*relay.Relay)(nil)

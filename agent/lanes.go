@@ -1,0 +1,221 @@
+package agent
+
+import (
+	"context"
+	"errors"
+	"slices"
+	"time"
+
+	"standfast/cluster"
+	"standfast/store"
+)
+
+// batch is one list of quick actions being carried out.
+type batch struct {
+	cancel  context.CancelCauseFunc
+	done    chan struct{}
+	actions []cluster.Action
+	err     error
+}
+
+// job is one slow action being carried out.
+type job struct {
+	action cluster.Action
+	cancel context.CancelCauseFunc
+	done   chan struct{}
+	err    error
+}
+
+func (j *job) ended() bool {
+	select {
+	case <-j.done:
+		return true
+	default:
+		return false
+	}
+}
+
+var errUnwanted = errors.New("no longer wanted")
+
+// retryAfter is how long a failed list rests before the same thing is tried again; an answer of the store that somebody
+// else was first is followed by the news itself, so it rests hardly at all.
+const (
+	retryAfter    = 100 * time.Millisecond
+	retryConflict = 5 * time.Millisecond
+)
+
+func isSlow(x cluster.Action) bool {
+	switch x.(type) {
+	case cluster.Start, cluster.Restart, cluster.Stop, cluster.Init, cluster.Promote, cluster.Handover, cluster.Rewind, cluster.Clone:
+		return true
+	}
+	return false
+}
+
+// yields reports whether a slow action may be cancelled when it is no longer wanted: one that leaves the member no worse
+// than half-way, which the marker on the data or the request in the store remembers.
+func yields(x cluster.Action) bool {
+	switch x.(type) {
+	case cluster.Handover, cluster.Rewind, cluster.Clone:
+		return true
+	}
+	return false
+}
+
+// same compares actions by what they do, not by dates or wording in records to be written.
+func same(x, y cluster.Action) bool {
+	wx, okx := x.(cluster.Write)
+	wy, oky := y.(cluster.Write)
+	if okx && oky {
+		return wx.Next.Revision == wy.Next.Revision && wx.Next.Term == wy.Next.Term && wx.Next.Phase == wy.Next.Phase &&
+			wx.Next.Primary == wy.Next.Primary && wx.Next.Rule.Equal(wy.Next.Rule)
+	}
+	rx, okx := x.(cluster.SendReport)
+	ry, oky := y.(cluster.SendReport)
+	if okx && oky {
+		return rx.Report.Term == ry.Report.Term && rx.Report.Position == ry.Report.Position
+	}
+	return x.String() == y.String()
+}
+
+func wanted(acts []cluster.Action, x cluster.Action) bool {
+	return slices.ContainsFunc(acts, func(y cluster.Action) bool { return same(x, y) })
+}
+
+// carryOut starts what is wanted and cancels what no longer is.
+func (a *Agent) carryOut(ctx context.Context, v cluster.View, acts []cluster.Action) {
+	urgent := slices.ContainsFunc(acts, func(x cluster.Action) bool {
+		switch x.(type) {
+		case cluster.Fence, cluster.Promise:
+			return true
+		}
+		return false
+	})
+	if a.slow != nil && yields(a.slow.action) && (urgent || !wanted(acts, a.slow.action)) {
+		a.slow.cancel(errUnwanted)
+	}
+	if a.quick != nil {
+		if !slices.ContainsFunc(a.quick.actions, func(x cluster.Action) bool { return wanted(acts, x) }) {
+			a.quick.cancel(errUnwanted)
+		}
+		return // its end wakes the loop
+	}
+	if time.Now().Before(a.notBefore) {
+		return
+	}
+	a.start(ctx, v, acts)
+}
+
+// start runs the leading quick actions as one batch; a slow action is started when it leads the list.
+func (a *Agent) start(ctx context.Context, v cluster.View, acts []cluster.Action) {
+	var quick []cluster.Action
+	for _, x := range acts {
+		if p, ok := x.(cluster.Probe); ok {
+			a.probe(ctx, v, p.Member)
+			continue
+		}
+		if !isSlow(x) {
+			quick = append(quick, x)
+			continue
+		}
+		if len(quick) == 0 && a.slow == nil {
+			a.startSlow(ctx, v, x)
+		}
+		if len(quick) > 0 {
+			break
+		}
+	}
+	if len(quick) > 0 {
+		a.startQuick(ctx, v, quick)
+	}
+}
+
+func (a *Agent) startQuick(ctx context.Context, v cluster.View, acts []cluster.Action) {
+	ctx, cancel := context.WithCancelCause(ctx)
+	b := &batch{cancel: cancel, done: make(chan struct{}), actions: acts}
+	a.quick = b
+	go func() {
+		defer a.Wake()
+		defer close(b.done)
+		defer cancel(nil)
+		for _, x := range acts {
+			begun := time.Now()
+			if err := a.do(ctx, v, x); err != nil {
+				b.err = err
+				if !errors.Is(err, context.Canceled) {
+					a.log.Warn(x.String(), "error", err)
+				}
+				return
+			}
+			a.log.Info(x.String(), "took", time.Since(begun).Round(100*time.Microsecond))
+		}
+	}()
+}
+
+func (a *Agent) startSlow(ctx context.Context, v cluster.View, x cluster.Action) {
+	a.mu.Lock()
+	again := a.failedKind == kindOf(x) && a.failedAt.Add(slowRetry).After(time.Now())
+	a.mu.Unlock()
+	if again {
+		return
+	}
+	ctx, cancel := context.WithCancelCause(ctx)
+	j := &job{action: x, cancel: cancel, done: make(chan struct{})}
+	a.slow = j
+	a.mu.Lock()
+	a.doing = true
+	a.mu.Unlock()
+	a.log.Info("begin: " + x.String())
+	go func() {
+		defer a.Wake()
+		defer close(j.done)
+		defer cancel(nil)
+		begun := time.Now()
+		j.err = a.doSlow(ctx, v, x)
+		switch {
+		case j.err == nil:
+			a.log.Info(x.String(), "took", time.Since(begun).Round(100*time.Microsecond))
+		case errors.Is(context.Cause(ctx), errUnwanted):
+			a.log.Info("given up: " + x.String())
+		default:
+			a.log.Error(x.String(), "error", j.err)
+		}
+		a.afterSlow(ctx, v, j)
+	}()
+}
+
+// slowRetry is the rest between two attempts of the same slow action.
+const slowRetry = 2 * time.Second
+
+// reap takes note of lanes that have ended.
+func (a *Agent) reap() {
+	if a.quick != nil {
+		select {
+		case <-a.quick.done:
+			switch err := a.quick.err; {
+			case err == nil:
+			case errors.Is(err, store.ErrConflict):
+				a.notBefore = time.Now().Add(retryConflict)
+			default:
+				a.notBefore = time.Now().Add(retryAfter)
+			}
+			a.quick = nil
+		default:
+		}
+	}
+	if a.slow != nil && a.slow.ended() {
+		a.slow = nil
+	}
+}
+
+// endLanes cancels both lanes and waits for them.
+func (a *Agent) endLanes() {
+	if a.quick != nil {
+		a.quick.cancel(errors.New("agent stopped"))
+		<-a.quick.done
+	}
+	if a.slow != nil {
+		a.slow.cancel(errors.New("agent stopped"))
+		<-a.slow.done
+	}
+}

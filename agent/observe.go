@@ -1,0 +1,263 @@
+package agent
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/jackc/pgx/v5/pgconn"
+
+	"standfast/cluster"
+	"standfast/decide"
+	"standfast/postgres"
+)
+
+// Paces of looking at one's own PostgreSQL. It has no way to tell of a flush or of a replayed record, so while one of
+// them is awaited it is asked at the hot pace; otherwise nothing hangs on the answer.
+const (
+	hotPace  = 2 * time.Millisecond
+	calmPace = 500 * time.Millisecond
+	diskPace = 500 * time.Millisecond
+	dataPace = 5 * time.Second
+)
+
+// hurry sets the observer's pace: hot while an election, a promotion, an attachment or an admission is under way.
+func (a *Agent) hurry(v cluster.View, acts []cluster.Action) {
+	hot := len(acts) > 0
+	if s := v.State; s != nil && v.Postgres.Data == cluster.DataReady {
+		hot = hot || s.Phase != cluster.Reigning ||
+			s.Primary == v.Self && v.Admitted != s.Term && v.Postgres.Running ||
+			s.Primary != v.Self && v.Relay.Term != s.Term && v.Postgres.Running && !decide.NeedsOut(v)
+	}
+	if a.hot.Swap(hot) != hot && hot {
+		a.kickObserver()
+	}
+}
+
+func (a *Agent) kickObserver() {
+	select {
+	case a.kick <- struct{}{}:
+	default:
+	}
+}
+
+// observe asks PostgreSQL again and again until ctx ends, and notices its death at once.
+func (a *Agent) observe(ctx context.Context) {
+	if a.cfg.Postgres == nil {
+		return
+	}
+	lastData := time.Now()
+	for ctx.Err() == nil {
+		if time.Since(lastData) > dataPace {
+			a.lookAtData(ctx)
+			lastData = time.Now()
+		}
+		if a.lookAtServer(ctx) {
+			a.Wake()
+		}
+		pace := calmPace
+		if a.hot.Load() {
+			pace = hotPace
+		}
+		t := time.NewTimer(pace)
+		select {
+		case <-ctx.Done():
+		case <-t.C:
+		case <-a.kick:
+		case <-a.exited():
+			a.noteDeath()
+		}
+		t.Stop()
+	}
+}
+
+// exited is closed when the server known to run dies; nil, which never fires, when none is.
+func (a *Agent) exited() <-chan struct{} {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if !a.running {
+		return nil
+	}
+	return a.cfg.Postgres.Exited()
+}
+
+func (a *Agent) noteDeath() {
+	a.mu.Lock()
+	a.running, a.pg.Up, a.held, a.gone, a.answered = false, false, false, false, time.Time{}
+	a.mu.Unlock()
+	a.Wake()
+}
+
+// lookAtData sees what the data directory holds.
+func (a *Agent) lookAtData(ctx context.Context) {
+	d, id, err := a.cfg.Postgres.Data(ctx)
+	if err != nil {
+		a.log.Warn("look at the data directory", "error", err)
+		return
+	}
+	a.mu.Lock()
+	a.pg.Data = d
+	if id != "" {
+		a.pg.SystemID = id
+	}
+	a.mu.Unlock()
+}
+
+// lookAtServer asks the server once and reports whether anything changed that matters to a decision. The relay is read
+// before and after: a position counts as final only if one and the same WAL receiver was held throughout.
+func (a *Agent) lookAtServer(ctx context.Context) bool {
+	running, err := a.cfg.Postgres.Running()
+	if err != nil {
+		a.log.Warn("look for PostgreSQL", "error", err)
+		return false
+	}
+	standby, err := a.cfg.Postgres.StandbyData()
+	if err != nil {
+		a.log.Warn("look for PostgreSQL", "error", err)
+	}
+	if !running {
+		a.mu.Lock()
+		changed := a.running || a.pg.Up || a.pg.Recovery != standby
+		a.running, a.pg.Up, a.held, a.gone, a.answered = false, false, false, false, time.Time{}
+		a.pg.Recovery = standby
+		a.mu.Unlock()
+		return changed
+	}
+	before := a.cfg.Relay.Status()
+	begun := time.Now()
+	octx, cancel := context.WithTimeout(ctx, time.Second)
+	o, err := a.cfg.Postgres.Observe(octx)
+	cancel()
+	if err != nil {
+		return a.noAnswer(standby, begun, err)
+	}
+	after := a.cfg.Relay.Status()
+	changed := a.accept(o, begun)
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	held := before.Held && after.Held && before.Receiver == after.Receiver && after.Term == 0
+	gone := before.Term == 0 && after.Term == 0 && before.Receiver == after.Receiver && o.ReceiverGone && o.Streamed
+	changed = changed || held != a.held || gone != a.gone || a.receiver != after.Receiver
+	a.held, a.gone, a.receiver = held, gone, after.Receiver
+	return changed
+}
+
+// accept takes over an observation, keeping what it does not know.
+func (a *Agent) accept(o postgres.Observation, at time.Time) bool {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	p := o.Postgres
+	p.Data, p.Up, p.Running = a.pg.Data, true, true
+	if p.SystemID == "" {
+		p.SystemID = a.pg.SystemID
+	}
+	old := a.pg
+	a.pg, a.pgAt, a.running, a.answered = p, at, true, time.Now()
+	a.observation = o
+	if !a.diskStalled {
+		a.stalled = ""
+	}
+	return fmt.Sprint(old) != fmt.Sprint(p)
+}
+
+// noAnswer counts how long a running primary has not answered. A server that is starting up answers with an error and
+// is not stalled; one that says nothing is.
+func (a *Agent) noAnswer(standby bool, begun time.Time, err error) bool {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	changed := a.pg.Up || !a.running
+	a.running = true
+	if !a.pg.Up {
+		a.pg.Recovery = standby
+	}
+	var said *pgconn.PgError
+	if errors.As(err, &said) || a.doing {
+		a.answered = time.Now() // it says that it is starting up or shutting down, or we are doing that to it
+	}
+	bound := max(a.cfg.Settings().Detect, time.Second)
+	if !a.answered.IsZero() && !a.pg.Recovery && time.Since(a.answered) > bound {
+		why := fmt.Sprintf("its PostgreSQL has not answered for %s", time.Since(a.answered).Round(100*time.Millisecond))
+		changed = changed || a.stalled == ""
+		a.stalled = why
+		return changed
+	}
+	if a.answered.IsZero() {
+		a.pg.Up = false
+	}
+	return changed
+}
+
+// watchDisk writes and syncs a few bytes beside the WAL of a primary: a disk that is full, broken or stuck stops commits
+// although every process is well.
+func (a *Agent) watchDisk(ctx context.Context) {
+	if a.cfg.Postgres == nil {
+		return
+	}
+	t := time.NewTicker(diskPace)
+	defer t.Stop()
+	bad := 0
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-t.C:
+		}
+		a.mu.Lock()
+		primary := a.running && a.pg.Up && !a.pg.Recovery
+		a.mu.Unlock()
+		if !primary {
+			bad = 0
+			continue
+		}
+		pctx, cancel := context.WithTimeout(ctx, max(a.cfg.Settings().Detect, time.Second))
+		err := a.cfg.Postgres.WriteProbe(pctx)
+		cancel()
+		if err == nil {
+			bad = 0
+		} else if bad++; ctx.Err() != nil {
+			return
+		}
+		a.mu.Lock()
+		was := a.diskStalled
+		a.diskStalled = bad >= 2
+		if a.diskStalled && !was {
+			a.stalled = "writing beside its WAL fails: " + err.Error()
+		}
+		a.mu.Unlock()
+		if bad >= 2 && !was {
+			a.Wake()
+		}
+	}
+}
+
+// renewLease reads the agreed record linearizably, a third of a lease apart. It renews the lease from the moment of
+// sending, and only if the record still names this term.
+func (a *Agent) renewLease(ctx context.Context) {
+	for {
+		t := time.NewTimer(a.cfg.Settings().Lease / 3)
+		select {
+		case <-ctx.Done():
+			t.Stop()
+			return
+		case <-t.C:
+		}
+		sent := time.Now()
+		rctx, cancel := context.WithTimeout(ctx, time.Second)
+		s, err := a.cfg.Store.State(rctx)
+		cancel()
+		if err != nil {
+			continue
+		}
+		a.mu.Lock()
+		a.leaseFrom, a.leaseTerm, a.storeOKAt = sent, s.Term, time.Now()
+		a.mu.Unlock()
+	}
+}
+
+// Observation is the newest answer of this member's server.
+func (a *Agent) Observation() postgres.Observation {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return a.observation
+}

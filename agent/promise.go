@@ -1,0 +1,67 @@
+package agent
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+
+	"github.com/google/renameio/v2"
+
+	"standfast/cluster"
+)
+
+// promises keeps the member's promise on disk: it never again receives WAL from, nor runs as, a primary of an earlier
+// term.
+type promises struct{ path string }
+
+type promiseFile struct {
+	Cluster string       `json:"cluster"`
+	Member  string       `json:"member"`
+	Term    cluster.Term `json:"term"`
+}
+
+// load returns the promised term, 0 if none was ever made. A file that can't be read is an error and never "none".
+func (p promises) load(clusterName, member string) (cluster.Term, error) {
+	b, err := os.ReadFile(p.path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return 0, nil
+	}
+	if err != nil {
+		return 0, fmt.Errorf("read promise: %w", err)
+	}
+	var f promiseFile
+	if err := json.Unmarshal(b, &f); err != nil {
+		return 0, fmt.Errorf("read promise %s: %w", p.path, err)
+	}
+	if f.Cluster != clusterName || f.Member != member {
+		return 0, fmt.Errorf("promise %s belongs to member %q of cluster %q, this is %q of %q: is the state directory another node's?", p.path, f.Member, f.Cluster, member, clusterName)
+	}
+	return f.Term, nil
+}
+
+// save returns after the promise and its directory entry are synced.
+func (p promises) save(clusterName, member string, t cluster.Term) error {
+	b, err := json.Marshal(promiseFile{clusterName, member, t})
+	if err != nil {
+		return err
+	}
+	if err := renameio.WriteFile(p.path, append(b, '\n'), 0o600); err != nil {
+		return fmt.Errorf("write promise: %w", err)
+	}
+	return syncDir(filepath.Dir(p.path))
+}
+
+func syncDir(dir string) error {
+	d, err := os.Open(dir)
+	if err != nil {
+		return fmt.Errorf("sync %s: %w", dir, err)
+	}
+	defer d.Close()
+	if err := d.Sync(); err != nil {
+		return fmt.Errorf("sync %s: %w", dir, err)
+	}
+	return nil
+}

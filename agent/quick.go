@@ -1,0 +1,217 @@
+package agent
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"standfast/cluster"
+	"standfast/store"
+)
+
+// Bounds on single steps. They are far above what the step takes on a healthy host; a step that runs into one failed.
+const (
+	storeBound = 3 * time.Second
+	sqlBound   = 5 * time.Second
+	fenceBound = time.Second
+	probeBound = 200 * time.Millisecond
+)
+
+// do carries out one quick action.
+func (a *Agent) do(ctx context.Context, v cluster.View, x cluster.Action) error {
+	switch x := x.(type) {
+	case cluster.Fence:
+		return a.fence(ctx, x)
+	case cluster.Promise:
+		return a.doPromise(x)
+	case cluster.SendReport:
+		return a.sendReport(ctx, x)
+	case cluster.Write:
+		return a.write(ctx, x)
+	case cluster.SetNames:
+		return a.setNames(ctx, v, x)
+	case cluster.WriteTermRow:
+		return a.writeTermRow(ctx, x)
+	case cluster.Admit:
+		return a.admit(ctx, v, x)
+	case cluster.Expel:
+		return a.expel(ctx, x)
+	case cluster.Attach:
+		return a.attach(v, x)
+	case cluster.Refuse:
+		return a.refuse(ctx, x)
+	}
+	return fmt.Errorf("no executor for %T", x)
+}
+
+// fence ends the server at once. This member stops calling itself admitted first, for a process in uninterruptible sleep
+// does not die: the route must not wait for it.
+func (a *Agent) fence(ctx context.Context, x cluster.Fence) error {
+	a.mu.Lock()
+	a.admitted, a.termRow, a.termRowOf = 0, 0, 0
+	a.mu.Unlock()
+	a.cfg.Relay.Detach(x.Reason)
+	ctx, cancel := context.WithTimeout(ctx, fenceBound)
+	defer cancel()
+	if err := a.cfg.Postgres.KillAll(ctx); err != nil {
+		return err
+	}
+	a.mu.Lock()
+	a.running, a.pg.Up, a.stalled = false, false, ""
+	a.mu.Unlock()
+	a.lookAtData(ctx)
+	return nil
+}
+
+// doPromise raises the relay's floor first and writes the promise second: from the first on nothing of an earlier term is
+// received, from the second on that outlives a crash.
+func (a *Agent) doPromise(x cluster.Promise) error {
+	if a.cfg.Relay != nil {
+		a.cfg.Relay.Raise(x.Term)
+	}
+	if err := a.promise.save(a.cfg.Cluster, a.cfg.Self, x.Term); err != nil {
+		return err
+	}
+	a.mu.Lock()
+	a.wantPromise = max(a.wantPromise, x.Term)
+	a.mu.Unlock()
+	return nil
+}
+
+func (a *Agent) sendReport(ctx context.Context, x cluster.SendReport) error {
+	ctx, cancel := context.WithTimeout(ctx, storeBound)
+	defer cancel()
+	return a.cfg.Store.PutReport(ctx, x.Report)
+}
+
+// write replaces the agreed record. What was surely written counts at once, without waiting for the watch; what was
+// surely not, or perhaps, is seen when it comes.
+func (a *Agent) write(ctx context.Context, x cluster.Write) error {
+	ctx, cancel := context.WithTimeout(ctx, storeBound)
+	defer cancel()
+	next := x.Next
+	if next.Cluster == "" {
+		next.Cluster = a.cfg.Cluster
+	}
+	written, err := a.cfg.Store.WriteState(ctx, next)
+	if err != nil {
+		return err
+	}
+	a.mu.Lock()
+	a.written = &written
+	a.mu.Unlock()
+	return nil
+}
+
+// setNames changes what PostgreSQL works by, then notes a position that lies after everything acknowledged by the
+// earlier rule.
+func (a *Agent) setNames(ctx context.Context, v cluster.View, x cluster.SetNames) error {
+	ctx, cancel := context.WithTimeout(ctx, sqlBound)
+	defer cancel()
+	a.mu.Lock()
+	a.namesLSN = 0
+	a.mu.Unlock()
+	if err := a.cfg.Postgres.SetNames(ctx, x.Rule, !v.Postgres.Recovery); err != nil {
+		return err
+	}
+	o, err := a.cfg.Postgres.Observe(ctx)
+	if err != nil {
+		return err
+	}
+	a.mu.Lock()
+	a.names, a.namesLSN = o.Postgres.Names, o.Postgres.Position.LSN
+	a.mu.Unlock()
+	a.accept(o, time.Now())
+	return nil
+}
+
+func (a *Agent) writeTermRow(ctx context.Context, x cluster.WriteTermRow) error {
+	ctx, cancel := context.WithTimeout(ctx, sqlBound)
+	defer cancel()
+	lsn, err := a.cfg.Postgres.WriteTermRow(ctx, x.Term)
+	if err != nil {
+		return err
+	}
+	a.mu.Lock()
+	a.termRow, a.termRowOf = lsn, x.Term
+	if a.namesLSN == 0 { // adopted or just promoted: the names were in force before the row was written
+		a.names, a.namesLSN = a.pg.Names, lsn
+	}
+	a.mu.Unlock()
+	return nil
+}
+
+// errOverruled says that a newer term came while clients were being let in.
+var errOverruled = errors.New("a newer term has begun")
+
+// admit lets clients in, and checks the term again after pg_hba has been opened and before anyone is told.
+func (a *Agent) admit(ctx context.Context, v cluster.View, x cluster.Admit) error {
+	ctx, cancel := context.WithTimeout(ctx, sqlBound)
+	defer cancel()
+	if err := a.cfg.Postgres.OpenClients(ctx); err != nil {
+		return err
+	}
+	for _, p := range a.cfg.Beats.Peers() {
+		if p.Beat.Term > x.Term {
+			return errOverruled
+		}
+	}
+	a.mu.Lock()
+	a.admitted = x.Term
+	a.mu.Unlock()
+	a.recordReign(v)
+	return nil
+}
+
+func (a *Agent) expel(ctx context.Context, x cluster.Expel) error {
+	a.mu.Lock()
+	a.admitted = 0
+	a.mu.Unlock()
+	ctx, cancel := context.WithTimeout(ctx, sqlBound)
+	defer cancel()
+	return a.cfg.Postgres.CloseClients(ctx, true)
+}
+
+func (a *Agent) attach(v cluster.View, x cluster.Attach) error {
+	for _, m := range v.Members {
+		if m.Name == v.State.Primary {
+			return a.cfg.Relay.Attach(x.Term, m.Postgres)
+		}
+	}
+	return fmt.Errorf("attach: the primary %s is not a member", v.State.Primary)
+}
+
+func (a *Agent) refuse(ctx context.Context, x cluster.Refuse) error {
+	ctx, cancel := context.WithTimeout(ctx, storeBound)
+	defer cancel()
+	if err := a.cfg.Store.DeleteRequest(ctx); err != nil && !errors.Is(err, store.ErrNotFound) {
+		return err
+	}
+	return a.cfg.Store.PutNote(ctx, a.noteOf("refused", fmt.Sprintf("%s to %q by %s: %s", x.Request.Kind, x.Request.To, x.Request.By, x.Why)))
+}
+
+// probe asks the primary's server for an answer beside both lanes: it may take its whole time without holding up
+// anything.
+func (a *Agent) probe(ctx context.Context, v cluster.View, name string) {
+	addr := addresses(v.Members)[name]
+	a.mu.Lock()
+	busy := a.probing
+	a.probing = true
+	a.mu.Unlock()
+	if busy || addr == "" {
+		return
+	}
+	go func() {
+		ctx, cancel := context.WithTimeout(ctx, probeBound)
+		defer cancel()
+		err := a.cfg.Probe(ctx, addr)
+		a.mu.Lock()
+		a.probing = false
+		if err == nil {
+			a.probeHeard = time.Now()
+		}
+		a.mu.Unlock()
+		a.Wake()
+	}()
+}

@@ -1,0 +1,229 @@
+package agent
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"standfast/cluster"
+	"standfast/postgres"
+	"standfast/store"
+)
+
+// Bounds on slow steps. A clone's has to let the largest database through.
+const (
+	startBound    = 60 * time.Second
+	promoteBound  = 30 * time.Second
+	handoverBound = 60 * time.Second
+	rewindBound   = 30 * time.Minute
+	cloneBound    = 24 * time.Hour
+)
+
+func kindOf(x cluster.Action) string {
+	switch x.(type) {
+	case cluster.Start, cluster.Restart:
+		return "start"
+	case cluster.Promote:
+		return "promote"
+	case cluster.Rewind:
+		return "rewind"
+	case cluster.Clone:
+		return "clone"
+	case cluster.Init:
+		return "init"
+	case cluster.Handover:
+		return "handover"
+	}
+	return "stop"
+}
+
+// doSlow carries out one slow action.
+func (a *Agent) doSlow(ctx context.Context, v cluster.View, x cluster.Action) error {
+	bounded := func(d time.Duration, f func(context.Context) error) error {
+		ctx, cancel := context.WithTimeout(ctx, d)
+		defer cancel()
+		return f(ctx)
+	}
+	pg := a.cfg.Postgres
+	switch x := x.(type) {
+	case cluster.Start:
+		return bounded(startBound, func(ctx context.Context) error {
+			if err := pg.KillAll(ctx); err != nil { // what an earlier server may have left behind
+				return err
+			}
+			return pg.StartStandby(ctx)
+		})
+	case cluster.Restart:
+		return bounded(startBound, func(ctx context.Context) error {
+			if err := pg.Stop(ctx, postgres.Fast); err != nil {
+				return err
+			}
+			return pg.StartStandby(ctx)
+		})
+	case cluster.Stop:
+		return bounded(startBound, func(ctx context.Context) error { return pg.Stop(ctx, postgres.Fast) })
+	case cluster.Init:
+		return bounded(startBound*5, pg.Init)
+	case cluster.Promote:
+		return bounded(promoteBound, func(ctx context.Context) error { return pg.Promote(ctx, x.Timeline, x.Rule) })
+	case cluster.Handover:
+		return bounded(handoverBound, func(ctx context.Context) error { return a.handover(ctx, x) })
+	case cluster.Rewind:
+		return bounded(rewindBound, func(ctx context.Context) error { return a.rewind(ctx, v, x) })
+	case cluster.Clone:
+		return bounded(cloneBound, func(ctx context.Context) error { return a.clone(ctx, v, x) })
+	}
+	return fmt.Errorf("no executor for %T", x)
+}
+
+// handover prepares the switchover. PostgreSQL's fast stop ends only after every attached WAL receiver has confirmed the
+// shutdown checkpoint, so the target holds all of it when the stop returns.
+func (a *Agent) handover(ctx context.Context, x cluster.Handover) error {
+	pg := a.cfg.Postgres
+	if err := pg.Checkpoint(ctx); err != nil {
+		return err
+	}
+	if x.To != a.cfg.Self {
+		if err := a.awaitCaughtUp(ctx, x.To); err != nil {
+			return err
+		}
+	}
+	return pg.Stop(ctx, postgres.Fast)
+}
+
+// nearEnough is how far behind, in bytes, a switchover's target may be when the primary is stopped: the rest is sent
+// during the stop, while clients wait.
+const nearEnough = 1 << 20
+
+func (a *Agent) awaitCaughtUp(ctx context.Context, name string) error {
+	for {
+		o, err := a.cfg.Postgres.Observe(ctx)
+		if err != nil {
+			return err
+		}
+		for _, s := range o.Postgres.Standbys {
+			if s.Name == name && s.Streaming && s.Replayed+nearEnough >= o.Postgres.Position.LSN {
+				return nil
+			}
+		}
+		select {
+		case <-ctx.Done():
+			return fmt.Errorf("%s has not caught up: %w", name, ctx.Err())
+		case <-time.After(10 * time.Millisecond):
+		}
+	}
+}
+
+// errStillCounted says that the record, read again, still counts on this member's data.
+var errStillCounted = errors.New("the commit rule still counts on this member, or the term has changed")
+
+// mayTouch reads the agreed record again, linearizably: data may be rewound or erased only while the recorded rule
+// excludes this member, and only in the term that the decision was made in.
+func (a *Agent) mayTouch(ctx context.Context, t cluster.Term) error {
+	s, err := a.cfg.Store.State(ctx)
+	if err != nil {
+		return err
+	}
+	if s.Term != t || s.Rule.Has(a.cfg.Self) || s.Phase != cluster.Reigning {
+		return errStillCounted
+	}
+	return nil
+}
+
+func (a *Agent) rewind(ctx context.Context, v cluster.View, x cluster.Rewind) error {
+	if err := a.mayTouch(ctx, x.Term); err != nil {
+		return err
+	}
+	src, err := source(v, x.From)
+	if err != nil {
+		return err
+	}
+	a.setNote("rewinding")
+	return a.cfg.Postgres.Rewind(ctx, src)
+}
+
+func (a *Agent) clone(ctx context.Context, v cluster.View, x cluster.Clone) error {
+	if err := a.mayTouch(ctx, x.Term); err != nil {
+		return err
+	}
+	src, err := source(v, x.From)
+	if err != nil {
+		return err
+	}
+	src.KeepOld = x.Keep
+	if err := a.cfg.Postgres.KillAll(ctx); err != nil {
+		return err
+	}
+	begun := time.Now()
+	return a.cfg.Postgres.Clone(ctx, src, func(done, total int64) {
+		a.setNote(progress("cloning", done, total, time.Since(begun)))
+		a.Wake()
+	})
+}
+
+func progress(what string, done, total int64, took time.Duration) string {
+	const mb = 1 << 20
+	rate := float64(done) / mb / max(took.Seconds(), 0.001)
+	if total > 0 {
+		return fmt.Sprintf("%s %d of %d MB (%d %%), %.0f MB/s", what, done/mb, total/mb, min(done*100/total, 100), rate)
+	}
+	return fmt.Sprintf("%s %d MB, %.0f MB/s", what, done/mb, rate)
+}
+
+func source(v cluster.View, name string) (postgres.Source, error) {
+	return postgres.ParseSource(addresses(v.Members)[name])
+}
+
+// afterSlow looks at what the action has left, before decide sees its end.
+func (a *Agent) afterSlow(ctx context.Context, v cluster.View, j *job) {
+	ctx = context.WithoutCancel(ctx)
+	a.setNote("")
+	a.lookAtData(ctx)
+	a.lookAtServer(ctx)
+	a.mu.Lock()
+	a.doing = false
+	if j.err == nil {
+		a.failed, a.failedKind, a.failedTerm = "", "", 0
+		if _, ok := j.action.(cluster.Promote); ok {
+			a.termRow, a.termRowOf, a.namesLSN = 0, 0, 0
+		}
+	} else if !errors.Is(j.err, context.Canceled) && !errors.Is(j.err, errStillCounted) {
+		a.failed, a.failedKind, a.failedTerm, a.failedAt = j.err.Error(), kindOf(j.action), v.State.Term, time.Now()
+	}
+	a.mu.Unlock()
+	if h, ok := j.action.(cluster.Handover); ok && j.err != nil {
+		a.withdraw(ctx, v, h, j.err)
+	}
+}
+
+// withdraw ends a switchover that failed midway: the same primary goes on.
+func (a *Agent) withdraw(ctx context.Context, v cluster.View, h cluster.Handover, why error) {
+	ctx, cancel := context.WithTimeout(ctx, storeBound)
+	defer cancel()
+	if v.Request == nil || errors.Is(why, context.Canceled) {
+		return
+	}
+	if err := a.refuse(ctx, cluster.Refuse{Request: *v.Request, Why: fmt.Sprintf("handing over to %s: %v", h.To, why)}); err != nil && !errors.Is(err, store.ErrNotFound) {
+		a.log.Warn("withdraw the switchover", "error", err)
+	}
+}
+
+func (a *Agent) setNote(s string) {
+	a.mu.Lock()
+	a.note = s
+	a.mu.Unlock()
+}
+
+// currentNote is what the member is busy with, a phrase.
+func (a *Agent) currentNote() string {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.note == "" && a.slow != nil {
+		return a.slow.action.String()
+	}
+	if a.note == "" && a.failed != "" && time.Since(a.failedAt) < time.Minute {
+		return a.failedKind + " failed: " + a.failed
+	}
+	return a.note
+}

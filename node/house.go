@@ -1,0 +1,227 @@
+package node
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"standfast/api"
+	"standfast/cluster"
+	"standfast/config"
+	"standfast/store"
+)
+
+// Paces of what nobody waits for.
+const (
+	slotPace   = 10 * time.Second // slots made and advanced
+	leaderPace = 2 * time.Second  // etcd's leadership moved off the primary's host
+	upkeepPace = 10 * time.Minute // etcd compacted and defragmented
+)
+
+// seed puts this member and, if nobody has, the first configuration into the store. It tries until it succeeds: a new
+// cluster's store has no majority before its second member runs.
+func (n *Node) seed(ctx context.Context) error {
+	for ctx.Err() == nil {
+		err := n.seedOnce(ctx)
+		if err == nil {
+			return nil
+		}
+		n.log.Debug("waiting for the store", "error", err)
+		select {
+		case <-ctx.Done():
+		case <-time.After(200 * time.Millisecond):
+		}
+	}
+	return nil
+}
+
+func (n *Node) seedOnce(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, storeTime)
+	defer cancel()
+	if _, err := n.store.Config(ctx); errors.Is(err, store.ErrNotFound) {
+		text, err := n.cfg.Bootstrap.Render()
+		if err != nil {
+			return err
+		}
+		if _, err := n.store.PutConfig(ctx, text, 0); err != nil && !errors.Is(err, store.ErrConflict) {
+			return err
+		}
+	} else if err != nil {
+		return err
+	}
+	members, err := n.store.Members(ctx)
+	if err != nil {
+		return err
+	}
+	if len(members) == 0 {
+		for _, m := range n.cfg.Members { // all founders at once, so that no majority is ever counted of a part
+			if err := n.store.PutMember(ctx, m.Member()); err != nil {
+				return err
+			}
+		}
+		return nil
+	}
+	me := n.cfg.Member()
+	for _, m := range members {
+		if m.Name == me.Name && m != me {
+			return n.store.PutMember(ctx, me)
+		}
+	}
+	return nil
+}
+
+// keepHouse follows the agreed configuration and members, and does what nobody waits for.
+func (n *Node) keepHouse(ctx context.Context) error {
+	snaps := n.store.Watch(ctx)
+	slots, leader, upkeep := time.NewTicker(slotPace), time.NewTicker(leaderPace), time.NewTicker(upkeepPace)
+	defer slots.Stop()
+	defer leader.Stop()
+	defer upkeep.Stop()
+	var history cluster.Term
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case s, ok := <-snaps:
+			if !ok {
+				return nil
+			}
+			n.follows(ctx, s)
+			if s.State != nil && s.State.Phase == cluster.Reigning && s.State.Term != history {
+				history = s.State.Term
+				n.keepSlots(ctx)
+			}
+			n.readHistory(ctx)
+		case <-slots.C:
+			n.keepSlots(ctx)
+			n.readHistory(ctx)
+		case <-leader.C:
+			n.moveLeader(ctx)
+		case <-upkeep.C:
+			n.maintainStore(ctx)
+		}
+	}
+}
+
+// follows takes over members and configuration as agreed.
+func (n *Node) follows(ctx context.Context, s store.Snapshot) {
+	if len(s.Members) > 0 {
+		members := s.Members
+		n.members.Store(&members)
+	}
+	if n.agreed.take(s.Config) {
+		if err := n.applyConfig(ctx); err != nil {
+			n.log.Error("apply the agreed configuration", "error", err)
+		}
+		n.agent.Wake()
+	}
+}
+
+// applyConfig makes PostgreSQL and the router work by the agreed configuration.
+func (n *Node) applyConfig(ctx context.Context) error {
+	if n.pg == nil {
+		return nil
+	}
+	n.pg.SetConfig(n.postgresConfig())
+	ctx, cancel := context.WithTimeout(ctx, 30*time.Second)
+	defer cancel()
+	pending, err := n.pg.ApplyParameters(ctx, parameters(n.agreed.get()))
+	n.setPending(pending)
+	return err
+}
+
+// checkParameters asks PostgreSQL itself whether it would accept the parameters.
+func (n *Node) checkParameters(ctx context.Context, c config.Cluster) error {
+	if n.pg == nil {
+		return nil
+	}
+	return n.pg.CheckParameters(ctx, parameters(c))
+}
+
+func parameters(c config.Cluster) map[string]string {
+	out := make(map[string]string, len(c.PostgreSQL.Parameters))
+	for k, v := range c.PostgreSQL.Parameters {
+		out[k] = string(v)
+	}
+	return out
+}
+
+// keepSlots has a slot for every other data member here, and on a standby moves each on to where that member is, so
+// that after a promotion nothing a sibling needs has been recycled, and nothing more than that is kept.
+func (n *Node) keepSlots(ctx context.Context) {
+	v := n.view.Load()
+	if n.pg == nil || v == nil || v.State == nil || v.State.Phase != cluster.Reigning || !v.Postgres.Up {
+		return
+	}
+	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
+	defer cancel()
+	var others []string
+	to := map[string]cluster.LSN{}
+	for _, name := range n.dataMembers() {
+		if name == n.cfg.Name {
+			continue
+		}
+		others = append(others, name)
+		if b := v.Peers[name].Beat; b.Replayed > 0 {
+			to[name] = min(b.Replayed, v.Postgres.Replayed)
+		} else if name == v.State.Primary {
+			to[name] = v.Postgres.Replayed
+		}
+	}
+	if err := n.pg.EnsureSlots(ctx, others); err != nil {
+		n.log.Warn("keep replication slots", "error", err)
+		return
+	}
+	if v.Postgres.Recovery {
+		if err := n.pg.AdvanceSlots(ctx, to); err != nil {
+			n.log.Warn("advance replication slots", "error", err)
+		}
+	}
+}
+
+// moveLeader keeps etcd's leadership off the primary's host, so that losing that host does not cost an election of
+// etcd's on top.
+func (n *Node) moveLeader(ctx context.Context) {
+	v := n.view.Load()
+	if n.etcd == nil || v == nil || v.State == nil || v.State.Primary != n.cfg.Name || len(v.Members) < 3 {
+		return
+	}
+	ctx, cancel := context.WithTimeout(ctx, storeTime)
+	defer cancel()
+	if err := n.etcd.leaveLeadership(ctx); err != nil {
+		n.log.Debug("move etcd's leadership", "error", err)
+	}
+}
+
+func (n *Node) maintainStore(ctx context.Context) {
+	if n.etcd == nil {
+		return
+	}
+	ctx, cancel := context.WithTimeout(ctx, time.Minute)
+	defer cancel()
+	if err := n.etcd.maintain(ctx); err != nil {
+		n.log.Warn("maintain the store", "error", err)
+	}
+}
+
+// readHistory refreshes what /history answers.
+func (n *Node) readHistory(ctx context.Context) {
+	ctx, cancel := context.WithTimeout(ctx, storeTime)
+	defer cancel()
+	es, err := n.store.History(ctx)
+	if err != nil {
+		return // the one before stays; whether the store answers is told elsewhere
+	}
+	out := make([]api.Entry, 0, len(es))
+	for _, e := range es {
+		out = append(out, api.Entry(e))
+	}
+	n.entries.Store(&out)
+}
+
+func (n *Node) history() []api.Entry {
+	if h := n.entries.Load(); h != nil {
+		return *h
+	}
+	return nil
+}

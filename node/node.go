@@ -1,0 +1,184 @@
+package node
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync/atomic"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"standfast/agent"
+	"standfast/api"
+	"standfast/beat"
+	"standfast/certs"
+	"standfast/cluster"
+	"standfast/config"
+	"standfast/postgres"
+	"standfast/relay"
+	"standfast/router"
+	"standfast/store"
+)
+
+// Version is stamped by the linker.
+var Version = "dev"
+
+// Node is one member. Make it with New, run it with Run.
+type Node struct {
+	cfg     config.Node
+	log     *slog.Logger
+	version string
+	started time.Time
+
+	agreed agreed
+	store  *store.Cluster
+	etcd   *etcd
+	tls    tlsFiles
+
+	pg     *postgres.Server // nil on a witness
+	relay  *relay.Relay     // nil on a witness
+	beats  *beat.Beats
+	router *router.Router
+	agent  *agent.Agent
+	api    *api.Server
+
+	members     atomic.Pointer[[]cluster.Member]
+	view        atomic.Pointer[cluster.View]
+	status      atomic.Pointer[api.Status]
+	entries     atomic.Pointer[[]api.Entry]
+	pending     atomic.Pointer[[]string] // parameters that wait for a restart
+	viewChanged broadcast
+	storeClose  func() error
+	lastMark    mark
+	behindSince time.Time // the agent's loop only, as lastMark
+}
+
+// New prepares the member: it reads certificates and secrets, finds PostgreSQL and opens its ports, so that whatever is
+// wrong with the host is told before anything runs.
+func New(cfg config.Node, log *slog.Logger) (*Node, error) {
+	n := &Node{cfg: cfg, log: log, version: Version, started: time.Now()}
+	n.agreed.log, n.agreed.cfg = log, cfg.Bootstrap
+	founders := make([]cluster.Member, 0, len(cfg.Members))
+	for _, m := range cfg.Members {
+		founders = append(founders, m.Member())
+	}
+	n.members.Store(&founders)
+	for _, step := range []func() error{n.makeDirs, n.loadTLS, n.openStore, n.openBeats, n.openPostgres, n.openRouter, n.openAPI, n.openAgent} {
+		if err := step(); err != nil {
+			return nil, errors.Join(err, n.close())
+		}
+	}
+	return n, nil
+}
+
+// Run works until ctx ends, then stops everything in order; PostgreSQL goes on. An error names what failed.
+func (n *Node) Run(ctx context.Context) (err error) {
+	defer func() { err = errors.Join(err, n.close()) }()
+	// What others rely on outlives what relies on it: the agent stops first, then what carries and tells, the store last.
+	base, stopBase := context.WithCancelCause(context.WithoutCancel(ctx))
+	defer stopBase(errors.New("node stopped"))
+	g, gctx := errgroup.WithContext(base)
+	if n.etcd != nil {
+		g.Go(func() error { return n.etcd.run(gctx) })
+	}
+	g.Go(func() error { return named("beats", n.beats.Run(gctx)) })
+	g.Go(func() error { return named("router", n.router.Run(gctx)) })
+	g.Go(func() error { return named("api", n.api.Run(gctx)) })
+	if n.relay != nil {
+		g.Go(func() error { return named("relay", n.relay.Run(gctx)) })
+	}
+	work, stopWork := context.WithCancelCause(gctx)
+	defer stopWork(errors.New("node stopped"))
+	w, wctx := errgroup.WithContext(work)
+	w.Go(func() error { return named("store", n.seed(wctx)) })
+	w.Go(func() error { return named("agent", n.agent.Run(wctx)) })
+	w.Go(func() error { return n.keepHouse(wctx) })
+	stop := context.AfterFunc(ctx, func() { stopWork(context.Cause(ctx)) })
+	defer stop()
+	werr := w.Wait()
+	stopBase(errors.New("node stopped"))
+	return errors.Join(unlessCancelled(werr), unlessCancelled(g.Wait()))
+}
+
+func named(what string, err error) error {
+	if err == nil || errors.Is(err, context.Canceled) {
+		return err
+	}
+	return fmt.Errorf("%s: %w", what, err)
+}
+
+func unlessCancelled(err error) error {
+	if errors.Is(err, context.Canceled) {
+		return nil
+	}
+	return err
+}
+
+func (n *Node) makeDirs() error {
+	for _, d := range []string{n.cfg.StateDir, n.runDir(), filepath.Join(n.cfg.StateDir, "log")} {
+		if err := os.MkdirAll(d, 0o700); err != nil {
+			return fmt.Errorf("make the state directory: %w (run as the user that owns %s)", err, n.cfg.StateDir)
+		}
+	}
+	return nil
+}
+
+// runDir holds the sockets of this member. A socket's path may have 107 bytes at most.
+func (n *Node) runDir() string { return filepath.Join(n.cfg.StateDir, "run") }
+
+func (n *Node) data() bool { return n.cfg.Self().Kind != cluster.Witness }
+
+// tlsFiles are the member's certificate and key and the cluster's CA.
+type tlsFiles struct {
+	files          certs.Files
+	server, client *tls.Config
+}
+
+func (n *Node) loadTLS() error {
+	n.tls.files = certs.In(n.cfg.TLSDir)
+	var err error
+	if n.tls.server, err = certs.ServerTLS(n.tls.files); err != nil {
+		return err
+	}
+	n.tls.client, err = certs.ClientTLS(n.tls.files)
+	return err
+}
+
+// secret reads the key that authenticates heartbeats.
+func (n *Node) secret() ([]byte, error) {
+	b, err := os.ReadFile(n.cfg.SecretFile)
+	if err != nil {
+		return nil, fmt.Errorf("read the cluster's secret: %w", err)
+	}
+	if s := strings.TrimSpace(string(b)); len(s) >= 16 {
+		return []byte(s), nil
+	}
+	return nil, fmt.Errorf("the cluster's secret in %s is shorter than 16 characters", n.cfg.SecretFile)
+}
+
+// memberAddresses maps members to one of their addresses.
+func (n *Node) memberAddresses(of func(cluster.Member) string) map[string]string {
+	out := map[string]string{}
+	for _, m := range *n.members.Load() {
+		if a := of(m); a != "" {
+			out[m.Name] = a
+		}
+	}
+	return out
+}
+
+func (n *Node) dataMembers() []string {
+	var out []string
+	for _, m := range *n.members.Load() {
+		if m.Kind == cluster.Data {
+			out = append(out, m.Name)
+		}
+	}
+	return out
+}

@@ -1,0 +1,211 @@
+package node
+
+import (
+	"crypto/subtle"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"time"
+
+	"standfast/agent"
+	"standfast/api"
+	"standfast/beat"
+	"standfast/cluster"
+	"standfast/postgres"
+	"standfast/relay"
+	"standfast/router"
+)
+
+func (n *Node) openBeats() error {
+	key, err := n.secret()
+	if err != nil {
+		return err
+	}
+	n.beats, err = beat.New(beat.Config{
+		Self: n.cfg.Name, Listen: n.cfg.ListenAt(n.cfg.Self().Ports.Beat), Key: key, Interval: 100 * time.Millisecond,
+		Peers: func() map[string]string {
+			peers := n.memberAddresses(func(m cluster.Member) string { return m.Beat })
+			delete(peers, n.cfg.Name)
+			return peers
+		},
+		Log: n.log.With("part", "beats"),
+	})
+	return portTaken(err, "heartbeats", "ports.beat")
+}
+
+func (n *Node) openPostgres() error {
+	if !n.data() {
+		return nil
+	}
+	bin, version, err := postgres.FindBinDir(n.cfg.Postgres.BinDir)
+	if err != nil {
+		return err
+	}
+	n.log.Info("found PostgreSQL", "bin_dir", bin, "version", version)
+	n.cfg.Postgres.BinDir = bin
+	n.pg = postgres.New(n.postgresConfig())
+	n.relay, err = relay.New(relay.Config{
+		Dir: n.relayDir(), Port: n.cfg.Self().Ports.Postgres, Self: n.cfg.Name, Log: n.log.With("part", "relay"),
+		TLS: func() *tls.Config { return n.tls.client.Clone() },
+	})
+	return err
+}
+
+func (n *Node) relayDir() string { return filepath.Join(n.runDir(), "relay") }
+
+// postgresConfig is what the server is run with: this member's file and what is agreed.
+func (n *Node) postgresConfig() postgres.Config {
+	c := n.agreed.get()
+	return postgres.Config{
+		Name: n.cfg.Name, BinDir: n.cfg.Postgres.BinDir, DataDir: n.cfg.Postgres.DataDir, WALDir: n.cfg.Postgres.WALDir,
+		SocketDir: n.runDir(), Listen: n.cfg.ListenHost(), Port: n.cfg.Self().Ports.Postgres,
+		LogFile: filepath.Join(n.cfg.StateDir, "log", "postgresql.log"), Superuser: "postgres",
+		RelayDir: n.relayDir(), RelayPort: n.cfg.Self().Ports.Postgres,
+		CA: n.tls.files.CA, Cert: n.tls.files.Cert, Key: n.tls.files.Key,
+		Parameters: parameters(c), HBA: c.PostgreSQL.HBA, Ident: c.PostgreSQL.Ident,
+		Members: n.dataMembers(), PasswordDir: filepath.Join(n.cfg.StateDir, "passwords"),
+	}
+}
+
+func (n *Node) openRouter() error {
+	c := n.agreed.get().Router
+	ports := n.cfg.Self().Ports
+	var err error
+	n.router, err = router.New(router.Config{
+		Write: []string{n.cfg.ListenAt(ports.Write)}, Read: []string{n.cfg.ListenAt(ports.Read)},
+		MaxPerServer: c.MaxSessions, Queue: c.MaxWaiting, HoldFor: time.Duration(c.Wait),
+		ReadLag: cluster.LSN(c.ReadMaxLagBytes), ReadGrace: time.Second, Log: n.log.With("part", "router"),
+		Certificate: func() (*tls.Certificate, error) {
+			cert, err := tls.LoadX509KeyPair(n.tls.files.Cert, n.tls.files.Key)
+			return &cert, err
+		},
+	})
+	return portTaken(err, "the router", "ports.write, ports.read")
+}
+
+func (n *Node) openAPI() error {
+	token, err := os.ReadFile(n.cfg.TokenFile)
+	if err != nil {
+		return fmt.Errorf("read the operators' token: %w", err)
+	}
+	want := []byte(strings.TrimSpace(string(token)))
+	if len(want) < 16 {
+		return fmt.Errorf("the operators' token in %s is shorter than 16 characters", n.cfg.TokenFile)
+	}
+	ports := n.cfg.Self().Ports
+	n.api, err = api.New(api.Config{
+		Health: []string{n.cfg.ListenAt(ports.Health)}, Admin: []string{n.cfg.ListenAt(ports.Admin)},
+		TLS: n.adminTLS(), Source: n, Ops: n, Log: n.log.With("part", "api"),
+		Stale: time.Duration(n.agreed.get().Lease),
+		Tokens: func(token string) (string, bool) {
+			return "operator", subtle.ConstantTimeCompare([]byte(token), want) == 1
+		},
+	})
+	return portTaken(err, "the API", "ports.health, ports.admin")
+}
+
+// adminTLS serves operators, who show a token and need no certificate.
+func (n *Node) adminTLS() *tls.Config {
+	c := n.tls.server.Clone()
+	server := n.tls.server
+	c.ClientAuth = tls.NoClientCert
+	c.GetConfigForClient = func(h *tls.ClientHelloInfo) (*tls.Config, error) {
+		if server.GetConfigForClient == nil {
+			return nil, nil
+		}
+		fresh, err := server.GetConfigForClient(h)
+		if fresh != nil {
+			fresh = fresh.Clone()
+			fresh.ClientAuth = tls.NoClientCert
+		}
+		return fresh, err
+	}
+	return c
+}
+
+func (n *Node) openAgent() error {
+	cfg := agent.Config{
+		Self: n.cfg.Name, Cluster: n.cfg.Cluster, StateDir: n.cfg.StateDir, Store: n.store, Beats: n.beats, Router: n.router,
+		Log: n.log.With("part", "agent"), Settings: n.agreed.settings, OnView: n.onView, Extra: n.completeBeat,
+		Probe: relay.Probe,
+	}
+	if n.pg != nil {
+		cfg.Postgres, cfg.Relay = n.pg, n.relay
+	}
+	var err error
+	n.agent, err = agent.New(cfg)
+	return err
+}
+
+// portTaken says what to do about a port that something else has.
+func portTaken(err error, what, key string) error {
+	if !errors.Is(err, syscall.EADDRINUSE) {
+		return err
+	}
+	var op *net.OpError
+	at := ""
+	if errors.As(err, &op) && op.Addr != nil {
+		at = " " + op.Addr.String()
+	}
+	return fmt.Errorf("open the port of %s%s: %w (find who has it with: ss -ltnup; or set %s in the member's file)", what, at, err, key)
+}
+
+// completeBeat adds what only the node knows.
+func (n *Node) completeBeat(b *cluster.Beat) {
+	st := n.router.Stats()
+	for _, s := range st.Sides {
+		b.Sessions += int32(s.Sessions)
+	}
+	b.PendingRestart = n.pendingRestart()
+}
+
+func (n *Node) pendingRestart() bool {
+	p := n.pending.Load()
+	return p != nil && len(*p) > 0
+}
+
+func (n *Node) setPending(names []string) { n.pending.Store(&names) }
+
+func (n *Node) lastNote() string {
+	if s := n.status.Load(); s != nil && s.Me() != nil {
+		return s.Me().Note
+	}
+	return ""
+}
+
+func (n *Node) storeKind() string {
+	if n.etcd != nil {
+		return "embedded"
+	}
+	return "external"
+}
+
+func (n *Node) routerStatus(r cluster.Route) api.Router {
+	st := n.router.Stats()
+	side := func(i router.Side, port int, target string) api.Side {
+		s := st.Sides[i]
+		return api.Side{
+			Listen: n.cfg.ListenAt(port), Target: target, Hold: r.Hold, Why: r.Why,
+			Sessions: s.Sessions, Waiting: s.Held + s.Queued, Accepted: s.Accepted, Received: s.In, Sent: s.Out,
+		}
+	}
+	ports := n.cfg.Self().Ports
+	read := r.Write
+	if len(r.Reads) > 0 {
+		read = r.Reads[0].Name
+	}
+	return api.Router{Write: side(router.WriteSide, ports.Write, r.Write), Read: side(router.ReadSide, ports.Read, read)}
+}
+
+func (n *Node) close() error {
+	var err error
+	if n.storeClose != nil {
+		err = n.storeClose()
+	}
+	return err
+}

@@ -1,0 +1,462 @@
+package node
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/goccy/go-yaml"
+
+	"standfast/api"
+	"standfast/cluster"
+	"standfast/config"
+	"standfast/decide"
+	"standfast/store"
+)
+
+// storeTime bounds one call of the store on an operator's behalf.
+const storeTime = 5 * time.Second
+
+// Switchover asks the primary to hand over and waits until the new one lets clients in. It implements api.Ops, as the
+// methods below do.
+func (n *Node) Switchover(ctx context.Context, r api.SwitchoverRequest, progress func(api.Progress)) error {
+	v, err := n.current()
+	if err != nil {
+		return err
+	}
+	s := v.State
+	if r.Leader != "" && r.Leader != s.Primary {
+		return api.Errorf(api.Precondition, "%s is not the primary, %s is", r.Leader, orNobody(s.Primary))
+	}
+	if s.Phase != cluster.Reigning {
+		return api.Errorf(api.Conflict, "term %d is still %s: wait until a primary reigns", s.Term, s.Phase)
+	}
+	if r.Candidate == s.Primary {
+		return api.Errorf(api.Conflict, "%s is the primary already", r.Candidate)
+	}
+	if err := n.knownCandidate(v, r.Candidate); err != nil {
+		return err
+	}
+	if r.DryRun {
+		progress(api.Progress{Step: "dry run", Text: fmt.Sprintf("%s would hand over to %s: new connections wait, sessions of %s end, nothing is lost", s.Primary, orBest(r.Candidate), s.Primary)})
+		return nil
+	}
+	return n.request(ctx, cluster.Switchover, r.Candidate, r.By, progress)
+}
+
+// CancelSwitchover withdraws a request that has not begun.
+func (n *Node) CancelSwitchover(ctx context.Context, _ api.CancelRequest, progress func(api.Progress)) error {
+	v, err := n.current()
+	if err != nil {
+		return err
+	}
+	if v.Request == nil {
+		return api.Errorf(api.NotFound, "no switchover or failover is asked for")
+	}
+	ctx, cancel := context.WithTimeout(ctx, storeTime)
+	defer cancel()
+	if err := n.store.DeleteRequest(ctx); err != nil {
+		return api.Errorf(api.Unavailable, "withdraw the request: %w", err)
+	}
+	progress(api.Progress{Step: "withdrawn", Text: "the request is withdrawn"})
+	return nil
+}
+
+// Failover begins an election now.
+func (n *Node) Failover(ctx context.Context, r api.FailoverRequest, progress func(api.Progress)) error {
+	v, err := n.current()
+	if err != nil {
+		return err
+	}
+	if err := n.knownCandidate(v, r.Candidate); err != nil {
+		return err
+	}
+	kind := cluster.Failover
+	if r.AcceptLoss {
+		kind = cluster.Forced
+	}
+	if r.DryRun {
+		progress(api.Progress{Step: "dry run", Text: lossStatement(v, kind)})
+		return nil
+	}
+	progress(api.Progress{Step: "loss", Text: lossStatement(v, kind)})
+	return n.request(ctx, kind, r.Candidate, r.By, progress)
+}
+
+// lossStatement says what an election begun now may lose.
+func lossStatement(v cluster.View, kind cluster.RequestKind) string {
+	s := v.State
+	switch {
+	case kind == cluster.Forced:
+		return fmt.Sprintf("a forced election is decided by the members that are there: commits that only %s holds may be lost, acknowledged ones included", orNobody(s.Primary))
+	case s.Rule.K == 0:
+		return fmt.Sprintf("commits need no standby now (%s): what has not reached one is lost unless %s reports", s.Rule, orNobody(s.Primary))
+	}
+	return fmt.Sprintf("nothing acknowledged is lost: the election waits for %d of %s, or for the last primary itself", s.Rule.Electors(), s.Rule)
+}
+
+// Restart restarts this member's PostgreSQL: a standby in place, a primary by an election that it wins again.
+func (n *Node) Restart(ctx context.Context, r api.RestartRequest, progress func(api.Progress)) error {
+	v, err := n.current()
+	if err != nil {
+		return err
+	}
+	if err := n.concernsMe(r.Member); err != nil {
+		return err
+	}
+	primary := v.State.Primary == n.cfg.Name
+	if r.Role != "" && (r.Role == api.Primary) != primary {
+		return api.Errorf(api.Precondition, "%s is not a %s", n.cfg.Name, r.Role)
+	}
+	if r.OnlyPending && !n.pendingRestart() {
+		progress(api.Progress{Step: "nothing", Text: n.cfg.Name + " does not wait for a restart"})
+		return nil
+	}
+	if r.Timeout > 0 {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeout(ctx, r.Timeout)
+		defer cancel()
+	}
+	if primary {
+		progress(api.Progress{Member: n.cfg.Name, Step: "restart", Text: n.cfg.Name + " is the primary: new connections wait while it restarts"})
+		return n.request(ctx, cluster.Switchover, n.cfg.Name, r.By, progress)
+	}
+	progress(api.Progress{Member: n.cfg.Name, Step: "restart", Text: "restarting the standby " + n.cfg.Name})
+	if err := n.agent.Restart(ctx, r.Operator+" asked for it"); err != nil {
+		return api.Errorf(api.Conflict, "restart %s: %w", n.cfg.Name, err)
+	}
+	return n.await(ctx, "the standby follows again", progress, func(v cluster.View) (bool, error) {
+		return v.Postgres.Up && v.Relay.Term == v.State.Term, nil
+	})
+}
+
+// Reload makes this member read the agreed configuration again.
+func (n *Node) Reload(ctx context.Context, r api.ReloadRequest, progress func(api.Progress)) error {
+	if err := n.concernsMe(r.Member); err != nil {
+		return err
+	}
+	if err := n.applyConfig(ctx); err != nil {
+		return api.Errorf(api.Conflict, "reload: %w", err)
+	}
+	progress(api.Progress{Member: n.cfg.Name, Step: "reload", Text: n.cfg.Name + " has read its configuration again"})
+	return nil
+}
+
+// Reinitialize replaces this member's data by a copy of the primary's.
+func (n *Node) Reinitialize(ctx context.Context, r api.ReinitializeRequest, progress func(api.Progress)) error {
+	v, err := n.current()
+	if err != nil {
+		return err
+	}
+	if err := n.concernsMe(r.Member); err != nil {
+		return err
+	}
+	if v.State.Primary == n.cfg.Name {
+		return api.Errorf(api.Conflict, "%s is the primary, its data is the cluster's: switch over first (standfast switchover)", n.cfg.Name)
+	}
+	if _, busy := v.Doing.(cluster.Clone); busy && !r.Force {
+		return api.Errorf(api.Conflict, "%s is being cloned already", n.cfg.Name)
+	}
+	n.agent.Reclone(r.Operator + " asked for a new copy")
+	progress(api.Progress{Member: n.cfg.Name, Step: "clone", Text: n.cfg.Name + " leaves the commit rule and is cloned from " + v.State.Primary})
+	begun := false
+	return n.await(ctx, n.cfg.Name+" follows again", progress, func(v cluster.View) (bool, error) {
+		begun = begun || decide.NeedsOut(v)
+		return begun && !decide.NeedsOut(v) && v.Relay.Term == v.State.Term && v.Postgres.Up, nil
+	})
+}
+
+// Pause stops automatic failover for a while, Resume lets it go on.
+func (n *Node) Pause(ctx context.Context, r api.PauseRequest, progress func(api.Progress)) error {
+	until := time.Now().Add(r.For).UTC().Truncate(time.Second)
+	if err := n.changeConfig(ctx, "paused_until", until.Format(time.RFC3339)); err != nil {
+		return err
+	}
+	progress(api.Progress{Step: "paused", Text: "automatic failover is paused until " + until.Format(time.RFC3339)})
+	return nil
+}
+
+// Resume ends a pause.
+func (n *Node) Resume(ctx context.Context, _ api.ResumeRequest, progress func(api.Progress)) error {
+	if err := n.changeConfig(ctx, "paused_until", ""); err != nil {
+		return err
+	}
+	progress(api.Progress{Step: "resumed", Text: "automatic failover is on again"})
+	return nil
+}
+
+// changeConfig changes one key, again if somebody else changed another meanwhile.
+func (n *Node) changeConfig(ctx context.Context, key, value string) error {
+	for {
+		kv, err := n.readConfig(ctx)
+		if err != nil {
+			return err
+		}
+		text, err := config.Set(kv.Value, key, value)
+		if err != nil {
+			return api.Errorf(api.Invalid, "%w", err)
+		}
+		switch err := n.putConfig(ctx, text, kv.Revision); {
+		case err == nil:
+			return nil
+		case !errors.Is(err, store.ErrConflict):
+			return api.Errorf(api.Unavailable, "write the configuration: %w", err)
+		}
+	}
+}
+
+func (n *Node) readConfig(ctx context.Context) (store.KV, error) {
+	ctx, cancel := context.WithTimeout(ctx, storeTime)
+	defer cancel()
+	kv, err := n.store.Config(ctx)
+	if err != nil {
+		return store.KV{}, api.Errorf(api.Unavailable, "read the configuration: %w (is a majority of the members running?)", err)
+	}
+	return kv, nil
+}
+
+func (n *Node) putConfig(ctx context.Context, text []byte, rev int64) error {
+	ctx, cancel := context.WithTimeout(ctx, storeTime)
+	defer cancel()
+	_, err := n.store.PutConfig(ctx, text, rev)
+	return err
+}
+
+// Config returns the agreed configuration.
+func (n *Node) Config(ctx context.Context) (api.ClusterConfig, error) {
+	kv, err := n.readConfig(ctx)
+	if err != nil {
+		return api.ClusterConfig{}, err
+	}
+	values, err := yaml.YAMLToJSON(kv.Value)
+	if err != nil {
+		return api.ClusterConfig{}, fmt.Errorf("convert the configuration: %w", err)
+	}
+	return api.ClusterConfig{Revision: kv.Revision, YAML: string(kv.Value), Values: values}, nil
+}
+
+// SetConfig replaces or patches the agreed configuration, after PostgreSQL itself has accepted its parameters.
+func (n *Node) SetConfig(ctx context.Context, r api.ConfigRequest, progress func(api.Progress)) error {
+	kv, err := n.readConfig(ctx)
+	if err != nil {
+		return err
+	}
+	if r.Revision != 0 && r.Revision != kv.Revision {
+		return api.Errorf(api.Conflict, "the configuration has changed meanwhile (revision %d, yours was %d): read it again", kv.Revision, r.Revision)
+	}
+	text := r.Body
+	if r.Patch {
+		if text, err = patchYAML(kv.Value, r.Body); err != nil {
+			return api.Errorf(api.Invalid, "%w", err)
+		}
+	}
+	next, err := config.ParseCluster("configuration", text)
+	if err != nil {
+		return api.Errorf(api.Invalid, "%w", err)
+	}
+	if err := n.checkParameters(ctx, next); err != nil {
+		return api.Errorf(api.Invalid, "%w", err)
+	}
+	for _, c := range config.Diff(n.agreed.get(), next) {
+		progress(api.Progress{Step: "change", Text: c.String()})
+	}
+	if r.DryRun {
+		return nil
+	}
+	switch err := n.putConfig(ctx, text, kv.Revision); {
+	case errors.Is(err, store.ErrConflict):
+		return api.Errorf(api.Conflict, "the configuration has changed meanwhile: read it again")
+	case err != nil:
+		return api.Errorf(api.Unavailable, "write the configuration: %w", err)
+	}
+	return nil
+}
+
+// patchYAML applies a JSON merge patch (RFC 7396) to the configuration's text. Comments are kept where a single value is
+// set by config.Set; a patch rewrites the document.
+func patchYAML(text, patch []byte) ([]byte, error) {
+	var doc map[string]any
+	if err := yaml.Unmarshal(text, &doc); err != nil {
+		return nil, fmt.Errorf("read the configuration: %w", err)
+	}
+	var p map[string]any
+	if err := json.Unmarshal(patch, &p); err != nil {
+		return nil, fmt.Errorf("read the patch: %w", err)
+	}
+	return yaml.Marshal(mergePatch(doc, p))
+}
+
+func mergePatch(doc, patch map[string]any) map[string]any {
+	if doc == nil {
+		doc = map[string]any{}
+	}
+	for k, v := range patch {
+		switch v := v.(type) {
+		case nil:
+			delete(doc, k)
+		case map[string]any:
+			sub, _ := doc[k].(map[string]any)
+			doc[k] = mergePatch(sub, v)
+		default:
+			doc[k] = v
+		}
+	}
+	return doc
+}
+
+// request records an operator's wish and follows it to its end: a new term whose primary lets clients in, or a refusal.
+func (n *Node) request(ctx context.Context, kind cluster.RequestKind, to string, by api.By, progress func(api.Progress)) error {
+	v, err := n.current()
+	if err != nil {
+		return err
+	}
+	if v.Request != nil {
+		return api.Errorf(api.Conflict, "%s asked by %s is under way already", v.Request.Kind, v.Request.By)
+	}
+	id := make([]byte, 8)
+	_, _ = rand.Read(id)
+	req := cluster.Request{ID: hex.EncodeToString(id), Kind: kind, Term: v.State.Term, To: to, By: by.Operator, At: time.Now().UnixMilli()}
+	sctx, cancel := context.WithTimeout(ctx, storeTime)
+	err = n.store.PutRequest(sctx, req)
+	cancel()
+	if err != nil {
+		return api.Errorf(api.Unavailable, "record the request: %w (is a majority of the members running?)", err)
+	}
+	progress(api.Progress{Step: "asked", Text: fmt.Sprintf("%s of term %d asked for", kind, req.Term)})
+	return n.follow(ctx, req, progress)
+}
+
+// follow watches a request until it is carried out or refused.
+func (n *Node) follow(ctx context.Context, req cluster.Request, progress func(api.Progress)) error {
+	seen := false
+	phase := cluster.Phase("")
+	return n.await(ctx, "", progress, func(v cluster.View) (bool, error) {
+		s := v.State
+		if s.Term == req.Term {
+			if v.Request != nil && v.Request.ID == req.ID {
+				seen = true
+			} else if seen {
+				return false, n.refusal(ctx, req)
+			}
+			return false, nil
+		}
+		if s.Phase != phase {
+			phase = s.Phase
+			progress(api.Progress{Member: s.Primary, Step: string(phase), Text: phaseText(s)})
+		}
+		who := s.Primary
+		admitted := who == v.Self && v.Admitted == s.Term || v.Peers[who].Beat.Admitted == s.Term
+		if s.Phase != cluster.Reigning || !admitted {
+			return false, nil
+		}
+		if req.To != "" && who != req.To {
+			return false, api.Errorf(api.Conflict, "%s became primary, not %s: %s", who, req.To, s.Reason)
+		}
+		progress(api.Progress{Member: who, Step: "done", Text: fmt.Sprintf("%s is the primary of term %d", who, s.Term)})
+		return true, nil
+	})
+}
+
+func phaseText(s *cluster.State) string {
+	switch s.Phase {
+	case cluster.Electing:
+		return fmt.Sprintf("term %d: members detach and report", s.Term)
+	case cluster.Elected:
+		return fmt.Sprintf("%s is elected and promotes itself to timeline %d", s.Primary, s.Timeline)
+	}
+	return fmt.Sprintf("%s reigns on timeline %d, the others attach", s.Primary, s.Timeline)
+}
+
+// refusal finds out why a request vanished.
+func (n *Node) refusal(ctx context.Context, req cluster.Request) error {
+	ctx, cancel := context.WithTimeout(ctx, storeTime)
+	defer cancel()
+	notes, err := n.store.Notes(ctx)
+	if err != nil {
+		return api.Errorf(api.Conflict, "the %s was withdrawn", req.Kind)
+	}
+	for i := len(notes) - 1; i >= 0; i-- {
+		if notes[i].Kind == "refused" && notes[i].At >= req.At {
+			return api.Errorf(api.Conflict, "%s", notes[i].Text)
+		}
+	}
+	return api.Errorf(api.Conflict, "the %s was withdrawn by an operator", req.Kind)
+}
+
+// await waits until done says so of the newest view.
+func (n *Node) await(ctx context.Context, then string, progress func(api.Progress), done func(cluster.View) (bool, error)) error {
+	note := ""
+	for {
+		changed := n.viewChanged.wait()
+		if v := n.view.Load(); v != nil && v.State != nil {
+			ok, err := done(*v)
+			if err != nil {
+				return err
+			}
+			if ok {
+				if then != "" {
+					progress(api.Progress{Member: n.cfg.Name, Step: "done", Text: then})
+				}
+				return nil
+			}
+			if b := n.lastNote(); b != note && b != "" {
+				note = b
+				progress(api.Progress{Member: n.cfg.Name, Step: "progress", Text: n.cfg.Name + ": " + note})
+			}
+		}
+		select {
+		case <-ctx.Done():
+			return api.Errorf(api.Unavailable, "not finished: %w; look at standfast status", ctx.Err())
+		case <-changed:
+		}
+	}
+}
+
+// current is the newest view, with a record in it.
+func (n *Node) current() (cluster.View, error) {
+	v := n.view.Load()
+	if v == nil || v.State == nil {
+		return cluster.View{}, api.Errorf(api.Unavailable, "%s does not know the cluster's state yet: is a majority of the members running?", n.cfg.Name)
+	}
+	return *v, nil
+}
+
+func (n *Node) concernsMe(member string) error {
+	if member != "" && member != n.cfg.Name {
+		return api.Errorf(api.Conflict, "this is %s, not %s: ask %s itself", n.cfg.Name, member, member)
+	}
+	return nil
+}
+
+func (n *Node) knownCandidate(v cluster.View, name string) error {
+	if name == "" {
+		return nil
+	}
+	for _, m := range v.Members {
+		if m.Name == name {
+			if !m.Electable() {
+				return api.Errorf(api.Conflict, "%s is not a candidate: a witness, or priority 0", name)
+			}
+			return nil
+		}
+	}
+	return api.Errorf(api.Invalid, "%s is not a member of this cluster", name)
+}
+
+func orNobody(s string) string {
+	if s == "" {
+		return "nobody"
+	}
+	return s
+}
+
+func orBest(s string) string {
+	if s == "" {
+		return "the best standby"
+	}
+	return s
+}

@@ -1,0 +1,253 @@
+package node
+
+import (
+	"fmt"
+	"strings"
+	"time"
+
+	"standfast/api"
+	"standfast/cluster"
+	"standfast/config"
+	"standfast/decide"
+)
+
+// Snapshot returns the newest status, nil before the first look. It implements api.Source.
+func (n *Node) Snapshot() *api.Status { return n.status.Load() }
+
+// onView builds the status from what the agent has just seen. It is called from the agent's loop, after every look.
+func (n *Node) onView(v cluster.View, r cluster.Route) {
+	n.view.Store(&v)
+	n.viewChanged.broadcast()
+	now := time.Now()
+	last := n.status.Load()
+	if last != nil && now.Sub(last.Observed) < statusPace && !n.important(v, r) {
+		return
+	}
+	n.status.Store(n.buildStatus(v, r, now))
+}
+
+// statusPace is how often the status is built while nothing important changes: the API believes one of up to Stale.
+const statusPace = 250 * time.Millisecond
+
+// mark is what must show in the status at once.
+type mark struct {
+	term     cluster.Term
+	phase    cluster.Phase
+	write    string
+	hold     bool
+	why      string
+	admitted cluster.Term
+	up, rec  bool
+	relay    cluster.Term
+	readable bool
+	request  string
+}
+
+// important reports whether anything changed that a health check or a balancer acts on.
+func (n *Node) important(v cluster.View, r cluster.Route) bool {
+	m := mark{write: r.Write, hold: r.Hold, why: r.Why, admitted: v.Admitted, up: v.Postgres.Up, rec: v.Postgres.Recovery, relay: v.Relay.Term, readable: decide.Readable(v)}
+	if v.State != nil {
+		m.term, m.phase = v.State.Term, v.State.Phase
+	}
+	if v.Request != nil {
+		m.request = v.Request.ID
+	}
+	changed := m != n.lastMark
+	n.lastMark = m
+	return changed
+}
+
+func (n *Node) buildStatus(v cluster.View, r cluster.Route, now time.Time) *api.Status {
+	c := n.agreed.get()
+	s := &api.Status{
+		Schema: api.Schema, Version: n.version, Cluster: n.cfg.Cluster, Self: n.cfg.Name, Observed: now,
+		Paused: v.Settings.Paused, Request: v.Request, Warnings: []string{},
+		Store:   api.Store{OK: v.StoreOK, Kind: n.storeKind()},
+		Router:  n.routerStatus(r),
+		History: n.history(),
+	}
+	if c.PausedUntil != nil && !c.PausedUntil.Equal(config.UntilResumed) {
+		s.PausedUntil = *c.PausedUntil
+	}
+	if st := v.State; st != nil {
+		s.SystemID, s.Term, s.Phase, s.Primary, s.Reason, s.By, s.Timeline = st.SystemID, st.Term, st.Phase, st.Primary, st.Reason, st.By, st.Timeline
+		if len(st.Steps) > 0 {
+			s.Since = time.UnixMilli(st.Steps[0].At)
+		}
+		s.Commit = api.Describe(v.Settings.Durability, st.Rule, attachedIn(v))
+	}
+	head := headOf(v)
+	for _, m := range v.Members {
+		s.Members = append(s.Members, n.memberStatus(v, m, head))
+	}
+	s.Postgres = n.postgresStatus()
+	s.Warnings = append(s.Warnings, warnings(v, r, s)...)
+	return s
+}
+
+// attachedIn reports whether a member takes this term's stream now.
+func attachedIn(v cluster.View) func(string) bool {
+	return func(name string) bool {
+		b := v.Peers[name].Beat
+		if name == v.Self {
+			return v.Relay.Term == v.State.Term
+		}
+		return b.Attached == v.State.Term && v.Now-v.Peers[name].Heard < v.Settings.Lease
+	}
+}
+
+// headOf is the furthest flushed position of the primary known here.
+func headOf(v cluster.View) cluster.LSN {
+	if v.State == nil {
+		return 0
+	}
+	if v.State.Primary == v.Self {
+		return v.Postgres.Position.LSN
+	}
+	return v.Peers[v.State.Primary].Beat.Position.LSN
+}
+
+// memberStatus describes one member: this one from the view, another from its newest beat.
+func (n *Node) memberStatus(v cluster.View, m cluster.Member, head cluster.LSN) api.Member {
+	b, heard := v.Peers[m.Name].Beat, v.Peers[m.Name].Heard
+	if m.Name == v.Self {
+		b = decide.Beat(v)
+		n.completeBeat(&b)
+		heard = v.Now
+	}
+	out := api.Member{
+		Member: m, Role: api.Standby, Timeline: b.Position.Timeline, LSN: b.Position.LSN, Replayed: b.Replayed,
+		Attached: b.Attached != 0 && v.State != nil && b.Attached == v.State.Term, Readable: b.Readable,
+		Writable: v.State != nil && b.Admitted != 0 && b.Admitted == v.State.Term,
+		Draining: b.Draining, PendingRestart: b.PendingRestart, Sessions: int(b.Sessions), Note: b.Note, StallMS: int64(b.StallMS),
+	}
+	switch {
+	case m.Kind == cluster.Witness:
+		out.Role = api.Witness
+	case v.State != nil && v.State.Primary == m.Name:
+		out.Role = api.Primary
+	}
+	out.InRule = v.State != nil && v.State.Rule.Has(m.Name)
+	if m.Name != v.Self && heard > 0 {
+		ms := (v.Now - heard).Milliseconds()
+		out.HeardMS = &ms
+	}
+	silent := m.Name != v.Self && (heard == 0 || v.Now-heard > v.Settings.Detect)
+	out.State = stateOf(b, m, silent, v)
+	if out.Role == api.Standby && head > 0 && !silent && b.Up {
+		lag, rec := int64(0), int64(0)
+		if head > b.Replayed {
+			lag = int64(head - b.Replayed)
+		}
+		if head > b.Position.LSN {
+			rec = int64(head - b.Position.LSN)
+		}
+		out.Lag, out.ReceiveLag = &lag, &rec
+		if m.Name == v.Self {
+			out.LagSeconds = n.lagSeconds(lag)
+		}
+	}
+	return out
+}
+
+func stateOf(b cluster.Beat, m cluster.Member, silent bool, v cluster.View) api.State {
+	switch {
+	case silent:
+		return api.Unreachable
+	case m.Kind == cluster.Witness:
+		return api.Watching
+	case strings.HasPrefix(b.Note, "cloning"):
+		return api.Cloning
+	case strings.HasPrefix(b.Note, "rewinding"):
+		return api.Rewinding
+	case strings.Contains(b.Note, " failed: "):
+		return api.Failed
+	case strings.HasPrefix(b.Note, "initialise"):
+		return api.Initialising
+	case m.Name == v.Self && v.Postgres.Stalled != "":
+		return api.Stalled
+	case b.Up:
+		return api.Running
+	case m.Name == v.Self && v.Postgres.Running || strings.HasPrefix(b.Note, "start"):
+		return api.Starting
+	}
+	return api.Stopped
+}
+
+// warnings are the plain sentences that stand at the top of the status: what is unusual, and what to do.
+func warnings(v cluster.View, r cluster.Route, s *api.Status) []string {
+	var out []string
+	add := func(format string, args ...any) { out = append(out, fmt.Sprintf(format, args...)) }
+	if v.State == nil {
+		add("the cluster has not been founded yet: every data member has to run once; waiting for %s", strings.Join(unheard(v), ", "))
+		return out
+	}
+	if r.Write == "" {
+		add("no writes: %s", r.Why)
+	}
+	if !v.StoreOK {
+		add("the store (etcd) does not answer here: no failover can be decided by this member; look at its log")
+	}
+	if v.Postgres.Data == cluster.DataForeign {
+		add("the data directory of %s belongs to another cluster (system identifier %s, this cluster's is %s): it is left alone; move it away to let the member be cloned", v.Self, v.Postgres.SystemID, v.State.SystemID)
+	}
+	for _, m := range s.Members {
+		switch {
+		case m.State == api.Unreachable:
+			add("%s is not heard from", m.Name)
+		case m.State == api.Failed:
+			add("%s: %s", m.Name, m.Note)
+		}
+		if m.PendingRestart {
+			add("%s waits for a restart for changed parameters: standfast restart %s", m.Name, m.Name)
+		}
+	}
+	if v.Settings.Paused {
+		add("automatic failover is paused: standfast resume")
+	}
+	return out
+}
+
+func unheard(v cluster.View) []string {
+	var out []string
+	for _, m := range v.Members {
+		if m.Name != v.Self && v.Peers[m.Name].Heard == 0 {
+			out = append(out, m.Name)
+		}
+	}
+	if len(out) == 0 {
+		out = []string{"the first election"}
+	}
+	return out
+}
+
+// postgresStatus tells what is known of this member's own server beyond the beat.
+func (n *Node) postgresStatus() api.Postgres {
+	if n.pg == nil {
+		return api.Postgres{}
+	}
+	o := n.agent.Observation()
+	p := api.Postgres{Version: o.Version.Major*10000 + o.Version.Minor, Started: o.Started}
+	for _, s := range o.Postgres.Standbys {
+		state := "catchup"
+		if s.Streaming {
+			state = "streaming"
+		}
+		p.Senders = append(p.Senders, api.Sender{User: "standfast_replication", Application: s.Name, State: state, SyncState: "quorum"})
+	}
+	return p
+}
+
+// lagSeconds is how long this member's replay has been behind, measured here: 0 when it is not.
+func (n *Node) lagSeconds(bytes int64) *float64 {
+	if bytes == 0 {
+		n.behindSince = time.Time{}
+	} else if n.behindSince.IsZero() {
+		n.behindSince = time.Now()
+	}
+	s := 0.0
+	if bytes > 0 {
+		s = time.Since(n.behindSince).Seconds()
+	}
+	return &s
+}

@@ -1,0 +1,128 @@
+package node
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"path/filepath"
+
+	"standfast/certs"
+	"standfast/store"
+	"standfast/store/embed"
+	storeetcd "standfast/store/etcd"
+)
+
+// etcd is this member's own etcd: a child process, and the calls that maintain the cluster it is part of.
+type etcd struct {
+	node   *Node
+	config string // path of the child's configuration
+	admin  *embed.Admin
+}
+
+// openStore opens the site's etcd, or prepares one of our own beside it.
+func (n *Node) openStore() error {
+	c := storeetcd.Config{Endpoints: n.cfg.Etcd.Endpoints}
+	var err error
+	if n.cfg.Etcd.Embedded() {
+		if err := n.prepareEtcd(); err != nil {
+			return err
+		}
+		c.Endpoints, c.TLS = n.etcdEndpoints(), n.tls.client
+	} else if n.cfg.Etcd.CAFile != "" || n.cfg.Etcd.CertFile != "" {
+		c.TLS, err = certs.ClientTLS(certs.Files{CA: n.cfg.Etcd.CAFile, Cert: n.cfg.Etcd.CertFile, Key: n.cfg.Etcd.KeyFile})
+		if err != nil {
+			return fmt.Errorf("etcd's certificates: %w", err)
+		}
+	}
+	s, err := storeetcd.Open(c)
+	if err != nil {
+		return err
+	}
+	n.storeClose = s.Close
+	n.store = store.New(s, n.cfg.Cluster)
+	return nil
+}
+
+// etcdEndpoints are the members' etcds, this one's first: a local answer needs no network.
+func (n *Node) etcdEndpoints() []string {
+	out := []string{"https://" + n.cfg.Member().Etcd}
+	for _, m := range n.cfg.Members {
+		if m.Name != n.cfg.Name {
+			out = append(out, "https://"+m.Member().Etcd)
+		}
+	}
+	return out
+}
+
+func (n *Node) prepareEtcd() error {
+	me := n.cfg.Member()
+	if err := freePort(me.EtcdPeer, "etcd", "ports.etcd_peer"); err != nil {
+		return err
+	}
+	if err := freePort(me.Etcd, "etcd", "ports.etcd_client"); err != nil {
+		return err
+	}
+	initial := map[string]string{}
+	for _, m := range n.cfg.Members {
+		initial[m.Name] = "https://" + m.Member().EtcdPeer
+	}
+	c := embed.Config{
+		Name: n.cfg.Name, DataDir: filepath.Join(n.cfg.StateDir, "etcd"),
+		PeerURL: "https://" + me.EtcdPeer, ClientURL: "https://" + me.Etcd,
+		InitialCluster: initial, State: embed.StateNew, Token: "standfast-" + n.cfg.Cluster,
+		CA: n.tls.files.CA, Cert: n.tls.files.Cert, Key: n.tls.files.Key,
+		Log: filepath.Join(n.cfg.StateDir, "log", "etcd.log"),
+	}
+	path := filepath.Join(n.cfg.StateDir, "etcd.json")
+	if err := c.Save(path); err != nil {
+		return err
+	}
+	admin, err := embed.NewAdmin(n.tls.client, n.etcdEndpoints()...)
+	if err != nil {
+		return err
+	}
+	n.etcd = &etcd{node: n, config: path, admin: admin}
+	return nil
+}
+
+// freePort finds a taken port before a child process would fail on it again and again.
+func freePort(addr, what, key string) error {
+	l, err := net.Listen("tcp", addr)
+	if err != nil {
+		return portTaken(err, what, key)
+	}
+	return l.Close()
+}
+
+// run keeps the child process running until ctx ends.
+func (e *etcd) run(ctx context.Context) error {
+	exe, err := os.Executable()
+	if err != nil {
+		return fmt.Errorf("find the program itself: %w", err)
+	}
+	child := embed.Start(ctx, e.node.log.With("part", "etcd"), exe, "etcd", e.config)
+	<-ctx.Done()
+	child.Stop()
+	return errors.Join(ctx.Err(), e.admin.Close())
+}
+
+// leaveLeadership moves etcd's leadership to another member if this one has it.
+func (e *etcd) leaveLeadership(ctx context.Context) error {
+	to, err := e.admin.MoveLeaderAway(ctx, e.node.cfg.Name)
+	if err == nil && to != "" {
+		e.node.log.Info("moved etcd's leadership off the primary's host", "to", to)
+	}
+	return err
+}
+
+// maintain is done by the primary's node alone: one place for the whole etcd cluster.
+func (e *etcd) maintain(ctx context.Context) error {
+	v := e.node.view.Load()
+	if v == nil || v.State == nil || v.State.Primary != e.node.cfg.Name {
+		return nil
+	}
+	_, err := e.admin.Maintain(ctx)
+	return err
+}
