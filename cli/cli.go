@@ -72,6 +72,9 @@ type exit struct{ code int }
 
 // Run carries out one command line and returns its exit code. An interrupt (Ctrl-C, SIGTERM) ends the command in order.
 func Run(args []string, stdin io.Reader, stdout, stderr io.Writer) (code int) {
+	if code, ok := runHidden(args, stdin, stderr); ok {
+		return code
+	}
 	defer func() {
 		switch e := recover().(type) {
 		case nil:

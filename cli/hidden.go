@@ -1,0 +1,34 @@
+package cli
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"os/signal"
+	"syscall"
+
+	"standfast/store/embed"
+)
+
+// runHidden carries out the commands that only Standfast itself starts, before anything else is set up: they have no use for
+// flags and help.
+func runHidden(args []string, stdin io.Reader, stderr io.Writer) (code int, ok bool) {
+	if len(args) == 0 {
+		return 0, false
+	}
+	switch args[0] {
+	case "etcd":
+		if len(args) != 2 {
+			fmt.Fprintln(stderr, "standfast etcd: this is started by standfast run, with the path of its configuration")
+			return int(Usage), true
+		}
+		ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM)
+		defer stop()
+		if err := embed.Main(ctx, args[1], stdin); err != nil {
+			fmt.Fprintf(stderr, "standfast etcd: %v\n", err)
+			return int(Failed), true
+		}
+		return int(OK), true
+	}
+	return 0, false
+}
