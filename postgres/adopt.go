@@ -1,0 +1,57 @@
+package postgres
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"os"
+
+	"golang.org/x/sys/unix"
+)
+
+// ErrForeignStart says that PostgreSQL runs on this data directory but was not started by Standfast, so that files may
+// tell it where to receive WAL from. It has to be stopped.
+var ErrForeignStart = errors.New("PostgreSQL was started by something else than Standfast: stop it and keep it from starting, for example with \"systemctl disable --now postgresql\"")
+
+// Adopt takes over a postmaster that an earlier agent has started. It reports false if none runs; processes that a dead
+// postmaster has left do not count (see KillAll).
+func (s *Server) Adopt(ctx context.Context) (bool, error) {
+	release, err := s.exclusive(ctx)
+	if err != nil {
+		return false, fmt.Errorf("adopt PostgreSQL: %w", err)
+	}
+	defer release()
+	if s.postmaster() != nil {
+		return true, nil
+	}
+	c := s.config()
+	pid := c.lockHolder()
+	if pid == 0 {
+		return false, nil
+	}
+	w, err := watchProcess(pid, nil)
+	if errors.Is(err, unix.ESRCH) || errors.Is(err, unix.EINVAL) {
+		return false, nil
+	}
+	if err != nil {
+		return false, fmt.Errorf("adopt PostgreSQL: %w", err)
+	}
+	dir, err := os.Stat(c.DataDir)
+	if err != nil || !isPostgres(pid) || !sameDir(pid, dir) { // asked after the pidfd is held: the number can't pass on now
+		w.stop()
+		return false, err
+	}
+	s.setWatch(w)
+	if !c.startedHere(pid) {
+		return true, fmt.Errorf("adopt process %d: %w", pid, ErrForeignStart)
+	}
+	return true, nil
+}
+
+// startedHere reports whether a postmaster was given the relay on its command line. Only its children change what
+// /proc shows as theirs.
+func (c Config) startedHere(pid int) bool {
+	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/cmdline", pid))
+	return err == nil && bytes.Contains(b, []byte("\x00primary_conninfo="+c.relayConninfo()+"\x00"))
+}

@@ -1,0 +1,152 @@
+package postgres
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+
+	"github.com/jackc/pgx/v5"
+
+	"standfast/pgconf"
+)
+
+// Init makes the first data of a new cluster and leaves it running as the primary on timeline 1: closed to clients, with
+// names that nobody can meet, with Standfast's roles and the schema of the term rows. The directory must be absent or
+// empty, or what an Init that was cut short has left.
+func (s *Server) Init(ctx context.Context) error {
+	release, err := s.exclusive(ctx)
+	if err == nil {
+		defer release()
+		err = s.init(ctx)
+	}
+	if err != nil {
+		return fmt.Errorf("initialise a new cluster: %w", err)
+	}
+	return nil
+}
+
+func (s *Server) init(ctx context.Context) error {
+	c := s.config()
+	if s.postmaster() != nil {
+		return ErrRunning
+	}
+	if err := s.initdb(ctx, c); err != nil {
+		return err
+	}
+	s.forget()
+	if err := s.KillAll(ctx); err != nil {
+		return err
+	}
+	if err := s.launch(ctx, c); err != nil {
+		return err
+	}
+	if err := s.awaitAnswer(ctx); err != nil {
+		return err
+	}
+	if err := s.createRoles(ctx); err != nil {
+		return err
+	}
+	return c.unmark()
+}
+
+// initdb makes the data under a marker that says it is worth nothing yet.
+func (s *Server) initdb(ctx context.Context, c Config) error {
+	work, err := c.marked()
+	if err != nil {
+		return err
+	}
+	for _, dir := range []string{c.DataDir, c.WALDir} {
+		if dir == "" {
+			continue
+		}
+		empty, err := isEmpty(dir)
+		if err != nil {
+			return err
+		}
+		if !empty && work != workInit {
+			return fmt.Errorf("%s is not empty: choose an empty directory, or move what is in it away", dir)
+		}
+		if err := errors.Join(clearDir(dir), c.makeDir(dir)); err != nil {
+			return err
+		}
+	}
+	if err := c.mark(workInit); err != nil {
+		return err
+	}
+	args := []string{"-D", c.DataDir, "-U", c.Superuser, "-E", "UTF8", "--data-checksums", "--auth-local=peer", "--auth-host=scram-sha-256"}
+	if c.WALDir != "" {
+		args = append(args, "-X", c.WALDir)
+	}
+	v, err := serverVersion(c.BinDir)
+	if err != nil {
+		return err
+	}
+	_, err = c.run(ctx, "initdb", append(args, locale(v)...)...)
+	return err
+}
+
+// locale chooses a collation that no upgrade of the operating system changes: a changed one makes indexes wrong. Since
+// version 17 PostgreSQL has such a locale built in, with the character classes of Unicode.
+func locale(v pgconf.Version) []string {
+	if v.Major >= 17 {
+		return []string{"--locale-provider=builtin", "--builtin-locale=C.UTF-8", "--locale=C"}
+	}
+	return []string{"--locale=C"}
+}
+
+// rewindFunctions are what pg_rewind reads its source with ("pg_rewind", section "Notes").
+var rewindFunctions = []string{
+	"pg_ls_dir(text, boolean, boolean)", "pg_stat_file(text, boolean)",
+	"pg_read_binary_file(text)", "pg_read_binary_file(text, bigint, bigint, boolean)",
+}
+
+// createRoles makes the roles, with just what each needs, and the schema of the term rows. Members log in by certificate
+// and have no password; the monitoring role's is generated and put into a file that only its owner reads.
+func (s *Server) createRoles(ctx context.Context) error {
+	password, err := s.config().password(pgconf.MonitorRole)
+	if err != nil {
+		return err
+	}
+	statements := []string{
+		"create role " + pgconf.ReplicationRole + " login replication",
+		"create role " + pgconf.RewindRole + " login",
+		"create role " + pgconf.MonitorRole + " login in role pg_monitor password " + pgconf.Literal(password),
+	}
+	for _, f := range rewindFunctions {
+		statements = append(statements, "grant execute on function pg_catalog."+f+" to "+pgconf.RewindRole)
+	}
+	statements = append(statements, termSchema)
+	return s.fresh(ctx, func(conn *pgx.Conn) error {
+		for _, sql := range statements {
+			if _, err := conn.Exec(ctx, sql); err != nil {
+				return fmt.Errorf("make Standfast's roles and schema: %w", err)
+			}
+		}
+		return nil
+	})
+}
+
+// password reads a role's generated password, or generates it.
+func (c Config) password(role string) (string, error) {
+	dir := c.PasswordDir
+	if dir == "" {
+		dir = filepath.Dir(c.DataDir)
+	}
+	path := filepath.Join(dir, role+".password")
+	b, err := os.ReadFile(path)
+	if err == nil {
+		return string(b), nil
+	}
+	if !errors.Is(err, fs.ErrNotExist) {
+		return "", fmt.Errorf("read the password of %s: %w", role, err)
+	}
+	p := rand.Text()
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return "", fmt.Errorf("keep the password of %s: %w", role, err)
+	}
+	return p, c.writeFile(path, []byte(p), true) // with mode 0600, as every temporary file
+}

@@ -1,0 +1,153 @@
+package postgres
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+
+	"standfast/cluster"
+	"standfast/pgconf"
+)
+
+// SetNames makes PostgreSQL work by the rule and returns when a new session sees it in force. On a standby the names are
+// never empty: a rule of k = 0 becomes one that nobody can meet there, and Promote takes care of the rest.
+//
+// With endSenders every WAL sender to a member that began before the change is ended, and has ended on return. Each
+// sender releases waiting commits by its own copy of the rule, which it renews in its own time.
+func (s *Server) SetNames(ctx context.Context, r cluster.Rule, endSenders bool) error {
+	standby, err := s.StandbyData()
+	if err != nil {
+		return fmt.Errorf("set the commit rule: %w", err)
+	}
+	if standby && r.K == 0 {
+		r = cluster.NewRule(1)
+	}
+	if err := s.setNames(ctx, r, endSenders); err != nil {
+		return fmt.Errorf("set the commit rule to %s: %w", r, err)
+	}
+	return nil
+}
+
+func (s *Server) setNames(ctx context.Context, r cluster.Rule, endSenders bool) error {
+	if r.K > 0 {
+		if err := s.leaveSingleCopy(ctx); err != nil {
+			return err
+		}
+	}
+	want := pgconf.SyncNames(r)
+	seen, err := s.writeNames(ctx, want)
+	if err != nil || !endSenders {
+		return err
+	}
+	return s.endOlderSenders(ctx, seen)
+}
+
+// writeNames puts the value in force and returns a time, by the server's clock, at which it was.
+func (s *Server) writeNames(ctx context.Context, want string) (time.Time, error) {
+	var seen time.Time
+	if err := s.alterSystem(ctx, "synchronous_standby_names", want); err != nil {
+		return seen, err
+	}
+	err := s.reload(ctx, func(conn *pgx.Conn) (bool, error) {
+		var have string
+		err := conn.QueryRow(ctx, "select current_setting('synchronous_standby_names'), clock_timestamp()").Scan(&have, &seen)
+		return have == want, err
+	})
+	return seen, err
+}
+
+// endOlderSenders ends the members' WAL senders that began before the given time and waits until they are gone.
+func (s *Server) endOlderSenders(ctx context.Context, before time.Time) error {
+	names := s.config().Members
+	return s.control.use(ctx, func(conn *pgx.Conn) error {
+		for {
+			var left int
+			err := conn.QueryRow(ctx, `select count(pg_terminate_backend(pid)) from pg_stat_activity
+				where backend_type = 'walsender' and application_name = any($1) and backend_start < $2`, names, before).Scan(&left)
+			if err != nil || left == 0 {
+				return err
+			}
+			if err := pause(ctx); err != nil {
+				return fmt.Errorf("%d WAL senders do not end: %w", left, err)
+			}
+		}
+	})
+}
+
+// pause waits one poll.
+func pause(ctx context.Context) error {
+	select {
+	case <-time.After(pollPace):
+		return nil
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
+}
+
+// leaveSingleCopy goes from empty names to names nobody can meet and sees a commit wait. Backends skip waiting by a flag
+// in shared memory that only the checkpointer sets, in its own time; until it is set, a new rule means nothing.
+func (s *Server) leaveSingleCopy(ctx context.Context) error {
+	var have string
+	err := s.control.use(ctx, func(conn *pgx.Conn) error {
+		return conn.QueryRow(ctx, "select current_setting('synchronous_standby_names')").Scan(&have)
+	})
+	if err != nil || have != "" {
+		return err
+	}
+	if _, err := s.writeNames(ctx, pgconf.SyncNames(cluster.NewRule(1))); err != nil {
+		return err
+	}
+	for {
+		waits, err := s.commitWaits(ctx)
+		if err != nil || waits {
+			return err
+		}
+		if err := pause(ctx); err != nil {
+			return fmt.Errorf("commits do not wait for a standby yet: %w", err)
+		}
+	}
+}
+
+// commitWaits commits something nobody needs, synchronously, and reports whether the commit waits. It ends the session
+// of the waiting commit.
+func (s *Server) commitWaits(ctx context.Context) (bool, error) {
+	conn, err := s.config().connect(ctx, ourApplication)
+	if err != nil {
+		return false, err
+	}
+	defer closeConn(conn)
+	if _, err := conn.Exec(ctx, "set synchronous_commit = on"); err != nil {
+		return false, err
+	}
+	pid := conn.PgConn().PID()
+	committed := make(chan error, 1)
+	go func() {
+		_, err := conn.Exec(ctx, "select pg_logical_emit_message(true, 'standfast', 'does a commit wait?')")
+		committed <- err
+	}()
+	for {
+		var waits bool
+		err := s.control.use(ctx, func(conn *pgx.Conn) error {
+			return conn.QueryRow(ctx, "select coalesce(bool_or(wait_event = 'SyncRep'), false) from pg_stat_activity where pid = $1", pid).Scan(&waits)
+		})
+		if err == nil && waits {
+			err = s.control.use(ctx, func(conn *pgx.Conn) error {
+				_, err := conn.Exec(ctx, "select pg_terminate_backend($1)", pid)
+				return err
+			})
+			<-committed // ended by the server
+			return true, err
+		}
+		select {
+		case cerr := <-committed:
+			return false, errors.Join(err, cerr)
+		case <-time.After(pollPace):
+		case <-ctx.Done():
+			<-committed // its ctx has ended too
+			return false, context.Cause(ctx)
+		}
+	}
+}
