@@ -182,3 +182,20 @@ func (n *Node) dataMembers() []string {
 	}
 	return out
 }
+
+// StopPostgres stops this member's server in order, for whoever ends the member and its host's service for good.
+func (n *Node) StopPostgres() error {
+	if n.pg == nil {
+		return nil
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
+	defer cancel()
+	running, err := n.pg.Running()
+	if err != nil || !running {
+		return err
+	}
+	if err := n.pg.Stop(ctx, postgres.Fast); err != nil {
+		return errors.Join(err, n.pg.KillAll(ctx))
+	}
+	return nil
+}
