@@ -25,8 +25,9 @@ const (
 	steady     = 10 * time.Second       // a process that lived this long starts with firstPause again
 )
 
-// memoryLimits keep the Go runtime of etcd small: the live heap is a few MB, so frequent collections cost little.
-var memoryLimits = []string{"GOGC=25", "GOMEMLIMIT=24MiB"}
+// limits keep the Go runtime of etcd small. The live heap is a few MB, so that frequent collections cost little. One
+// processor saves a fifth of the CPU time of an idle member, threads waking one another, and makes writes no slower.
+var limits = []string{"GOGC=25", "GOMEMLIMIT=24MiB", "GOMAXPROCS=1"}
 
 // Child supervises the etcd process: it is started again whenever it ends, until Stop.
 type Child struct {
@@ -110,7 +111,7 @@ func (c *Child) run(ctx context.Context) error {
 	cmd := exec.CommandContext(ctx, c.exe, c.args...)
 	words := &tail{}
 	cmd.Stdout, cmd.Stderr = words, words
-	cmd.Env = append(os.Environ(), memoryLimits...)
+	cmd.Env = append(os.Environ(), limits...)
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	in, err := cmd.StdinPipe()
 	if err != nil {

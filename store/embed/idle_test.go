@@ -13,8 +13,8 @@ import (
 )
 
 // BenchmarkIdle measures what a member costs while nothing happens: three members for 20 s, each with a client that
-// watches and checks for a majority once a second, as agents do. Run it with -bench Idle -benchtime 1x. PSS counts the
-// pages of the executable, which the three share, by a third each.
+// watches, and checks for a majority once a second. Run it with -bench Idle -benchtime 1x. PSS counts the
+// pages of the executable, which the three share here, by a third each; RSS is what a member alone on its host takes.
 func BenchmarkIdle(b *testing.B) {
 	const duration = 20 * time.Second
 	e := storetest.Start(b, 3)
@@ -43,8 +43,8 @@ func BenchmarkIdle(b *testing.B) {
 		after := cpu(b, e)
 		share := func(ticks float64) float64 { return ticks / 100 / duration.Seconds() * 100 }
 		for i, n := range e.Nodes {
-			b.Logf("%s: %.2f %% of a core, PSS %.1f MB, data %d MB", n.Name, share(after[i]-before[i]),
-				pss(b, n.Child.Pid()), usage(b, n.DataDir)>>20)
+			b.Logf("%s: %.2f %% of a core, PSS %.1f MB, RSS %.1f MB, data %d MB", n.Name, share(after[i]-before[i]),
+				resident(b, n.Child.Pid(), "Pss:"), resident(b, n.Child.Pid(), "Rss:"), usage(b, n.DataDir)>>20)
 		}
 		b.Logf("the four clients in this process together: %.2f %% of a core", share(ticks(b, os.Getpid())-self))
 	}
@@ -72,14 +72,14 @@ func ticks(b *testing.B, pid int) float64 {
 	return user + system
 }
 
-// pss is the process's proportional set size, MB.
-func pss(b *testing.B, pid int) float64 {
+// resident is a line of the process's memory, MB (proc(5), smaps_rollup).
+func resident(b *testing.B, pid int, which string) float64 {
 	rollup, err := os.ReadFile(fmt.Sprintf("/proc/%d/smaps_rollup", pid))
 	if err != nil {
 		b.Fatal(err)
 	}
 	for line := range strings.Lines(string(rollup)) {
-		if kb, ok := strings.CutPrefix(line, "Pss:"); ok {
+		if kb, ok := strings.CutPrefix(line, which); ok {
 			n, err := strconv.ParseFloat(strings.TrimSpace(strings.TrimSuffix(strings.TrimSpace(kb), "kB")), 64)
 			if err != nil {
 				b.Fatal(err)
@@ -87,6 +87,6 @@ func pss(b *testing.B, pid int) float64 {
 			return n / 1024
 		}
 	}
-	b.Fatal("no Pss in smaps_rollup")
+	b.Fatal("no ", which, " in smaps_rollup")
 	return 0
 }

@@ -1,0 +1,52 @@
+package store
+
+import (
+	"testing"
+
+	"standfast/cluster"
+)
+
+// TestUnreadable: a full update with records that can't be decoded must not make a member think that there are none.
+func TestUnreadable(t *testing.T) {
+	f := newFolder("/p/")
+	full := func(kvs ...KV) Snapshot {
+		f.apply(Update{Full: true, Reset: kvs})
+		return f.snapshot()
+	}
+	first := full(KV{"/p/state", []byte(`{"term":3}`), 7}, KV{"/p/members/a", []byte(`{"name":"a"}`), 8})
+	if first.State.Term != 3 || first.State.Revision != 7 || len(first.Members) != 1 || first.Err != nil {
+		t.Fatalf("%+v", first)
+	}
+	bad := full(KV{"/p/state", []byte(`{`), 9}, KV{"/p/members/a", []byte(`{`), 10})
+	if bad.State == nil || bad.State.Term != 3 || len(bad.Members) != 1 || bad.Err == nil {
+		t.Errorf("unreadable: %+v", bad)
+	}
+	if gone := full(); gone.State != nil || len(gone.Members) != 0 || gone.Err != nil {
+		t.Errorf("gone: %+v", gone)
+	}
+}
+
+// TestMisplaced: a report under another member's key is nobody's.
+func TestMisplaced(t *testing.T) {
+	f := newFolder("/p/")
+	f.apply(Update{Full: true, Reset: []KV{
+		{"/p/state", []byte(`{"term":3}`), 1},
+		{"/p/" + reportKey(3, "pg1"), []byte(`{"term":3,"member":"pg2"}`), 2},
+	}})
+	if s := f.snapshot(); len(s.Reports) != 0 || s.Err == nil {
+		t.Errorf("%+v", s)
+	}
+}
+
+// TestWhatChangesNothing: what a snapshot does not show makes no new one.
+func TestWhatChangesNothing(t *testing.T) {
+	f := newFolder("/p/")
+	f.apply(Update{Full: true})
+	for _, key := range []string{historyKey(cluster.Term(3)), "notes/1-a"} {
+		for _, deleted := range []bool{false, true} {
+			if f.apply(Update{Events: []Event{{KV: KV{Key: "/p/" + key}, Deleted: deleted}}}) {
+				t.Errorf("%s counts as a change", key)
+			}
+		}
+	}
+}
