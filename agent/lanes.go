@@ -62,13 +62,17 @@ func yields(x cluster.Action) bool {
 	return false
 }
 
-// same compares actions by what they do, not by dates or wording in records to be written.
+// same compares actions by what they do, not by dates, reasons or wording.
 func same(x, y cluster.Action) bool {
 	wx, okx := x.(cluster.Write)
 	wy, oky := y.(cluster.Write)
 	if okx && oky {
 		return wx.Next.Revision == wy.Next.Revision && wx.Next.Term == wy.Next.Term && wx.Next.Phase == wy.Next.Phase &&
 			wx.Next.Primary == wy.Next.Primary && wx.Next.Rule.Equal(wy.Next.Rule)
+	}
+	if _, ok := x.(cluster.Fence); ok {
+		_, ok = y.(cluster.Fence)
+		return ok
 	}
 	rx, okx := x.(cluster.SendReport)
 	ry, oky := y.(cluster.SendReport)
@@ -142,7 +146,13 @@ func (a *Agent) startQuick(ctx context.Context, v cluster.View, acts []cluster.A
 			begun := time.Now()
 			if err := a.do(ctx, v, x); err != nil {
 				b.err = err
-				if !errors.Is(err, context.Canceled) {
+				switch {
+				case errors.Is(context.Cause(ctx), errUnwanted):
+					b.err = errUnwanted
+					a.log.Debug("given up: " + x.String())
+				case errors.Is(err, store.ErrConflict):
+					a.log.Info("somebody was first: " + x.String())
+				default:
 					a.log.Warn(x.String(), "error", err)
 				}
 				return
@@ -193,7 +203,7 @@ func (a *Agent) reap() {
 		select {
 		case <-a.quick.done:
 			switch err := a.quick.err; {
-			case err == nil:
+			case err == nil, errors.Is(err, errUnwanted):
 			case errors.Is(err, store.ErrConflict):
 				a.notBefore = time.Now().Add(retryConflict)
 			default:

@@ -16,10 +16,11 @@ import (
 // Paces of looking at one's own PostgreSQL. It has no way to tell of a flush or of a replayed record, so while one of
 // them is awaited it is asked at the hot pace; otherwise nothing hangs on the answer.
 const (
-	hotPace  = 2 * time.Millisecond
-	calmPace = 500 * time.Millisecond
-	diskPace = 500 * time.Millisecond
-	dataPace = 5 * time.Second
+	hotPace   = 2 * time.Millisecond
+	startPace = 15 * time.Millisecond
+	calmPace  = 500 * time.Millisecond
+	diskPace  = 500 * time.Millisecond
+	dataPace  = 5 * time.Second
 )
 
 // hurry sets the observer's pace: hot while an election, a promotion, an attachment or an admission is under way.
@@ -56,10 +57,7 @@ func (a *Agent) observe(ctx context.Context) {
 		if a.lookAtServer(ctx) {
 			a.Wake()
 		}
-		pace := calmPace
-		if a.hot.Load() {
-			pace = hotPace
-		}
+		pace := a.pace()
 		t := time.NewTimer(pace)
 		select {
 		case <-ctx.Done():
@@ -70,6 +68,20 @@ func (a *Agent) observe(ctx context.Context) {
 		}
 		t.Stop()
 	}
+}
+
+// pace is how long to wait before the next look. A server that does not let sessions in yet is not made slower by asking.
+func (a *Agent) pace() time.Duration {
+	a.mu.Lock()
+	up := a.pg.Up
+	a.mu.Unlock()
+	switch {
+	case !a.hot.Load():
+		return calmPace
+	case up:
+		return hotPace
+	}
+	return startPace
 }
 
 // exited is closed when the server known to run dies; nil, which never fires, when none is.

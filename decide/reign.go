@@ -84,7 +84,7 @@ func takeOffice(v cluster.View) []cluster.Action {
 	switch {
 	case s.SystemID == "" && p.Data != cluster.DataReady:
 		return []cluster.Action{cluster.Init{}}
-	case p.Up && p.Recovery:
+	case p.Up && p.Recovery, promoting(v):
 		return []cluster.Action{cluster.Promote{Term: s.Term, Timeline: s.Timeline, Rule: s.Rule}}
 	case !p.Running && s.SystemID != "":
 		return startUnlessFailed(v)

@@ -128,6 +128,8 @@ func abdicate(v cluster.View) []cluster.Action {
 		why = "promotion failed: " + p.Failed
 	case s.Phase == cluster.Elected && p.FailedAction == "start" && p.FailedTerm == s.Term:
 		why = "its PostgreSQL does not start: " + p.Failed
+	case s.Phase == cluster.Elected && promoting(v):
+		return nil // what the server shows in between means nothing yet
 	case s.Phase == cluster.Elected && p.Up && p.Recovery && p.Position.Timeline >= s.Timeline,
 		s.Phase == cluster.Elected && p.Up && !p.Recovery && p.Position.Timeline != s.Timeline:
 		why = fmt.Sprintf("timeline %d is used up: a promotion did not end where it should", s.Timeline)
@@ -159,6 +161,11 @@ func abdicate(v cluster.View) []cluster.Action {
 		cluster.Fence{Reason: next.Reason},
 		cluster.Write{Cause: next.Reason, Next: next},
 	}
+}
+
+func promoting(v cluster.View) bool {
+	_, ok := v.Doing.(cluster.Promote)
+	return ok && v.Postgres.Running
 }
 
 // successors counts the members of the rule that could report at once. A stalled primary that nobody can replace is

@@ -125,6 +125,9 @@ func (n *Node) applyConfig(ctx context.Context) error {
 	n.pg.SetConfig(n.postgresConfig())
 	ctx, cancel := context.WithTimeout(ctx, 30*time.Second)
 	defer cancel()
+	if d, _, err := n.pg.Data(ctx); err != nil || d != cluster.DataReady {
+		return err // Init and Clone begin with what is agreed
+	}
 	pending, err := n.pg.ApplyParameters(ctx, parameters(n.agreed.get()))
 	n.setPending(pending)
 	return err
