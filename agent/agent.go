@@ -67,7 +67,7 @@ type Agent struct {
 	kick  chan struct{} // ask PostgreSQL now
 	asked chan asked
 	aside sync.WaitGroup // records being written that nobody waits for but Run
-	hot   atomic.Bool    // the observer hurries while something is awaited of PostgreSQL
+	hot   atomic.Int64   // since when the observer hurries, by now(); 0: it does not
 
 	// The fields below belong to the loop's goroutine.
 	snap          store.Snapshot
@@ -82,6 +82,7 @@ type Agent struct {
 	lastRoute     cluster.Route
 	notBefore     time.Time
 	loggedActs    string
+	hurried       string // what the observer was made to hurry for
 
 	mu sync.Mutex // guards what executors and observers leave for the loop
 	seen

@@ -18,6 +18,8 @@ import (
 const (
 	hotPace   = 2 * time.Millisecond
 	startPace = 15 * time.Millisecond
+	waitPace  = 100 * time.Millisecond
+	hotTime   = 3 * time.Second
 	calmPace  = 500 * time.Millisecond
 	diskPace  = 500 * time.Millisecond
 	dataPace  = 5 * time.Second
@@ -31,9 +33,18 @@ func (a *Agent) hurry(v cluster.View, acts []cluster.Action) {
 			s.Primary == v.Self && v.Admitted != s.Term && v.Postgres.Running ||
 			s.Primary != v.Self && v.Relay.Term != s.Term && v.Postgres.Running && !decide.NeedsOut(v)
 	}
-	if a.hot.Swap(hot) != hot && hot {
+	what := fmt.Sprint(acts, v.Relay.Term, v.Relay.Held, v.Promised)
+	if v.State != nil {
+		what = fmt.Sprint(what, v.State.Revision)
+	}
+	switch {
+	case !hot:
+		a.hot.Store(0)
+	case a.hot.Load() == 0 || what != a.hurried:
+		a.hot.Store(int64(a.now()))
 		a.kickObserver()
 	}
+	a.hurried = what
 }
 
 func (a *Agent) kickObserver() {
@@ -75,13 +86,16 @@ func (a *Agent) pace() time.Duration {
 	a.mu.Lock()
 	up := a.pg.Up
 	a.mu.Unlock()
+	since := cluster.Instant(a.hot.Load())
 	switch {
-	case !a.hot.Load():
+	case since == 0:
 		return calmPace
-	case up:
+	case up && a.now()-since < hotTime:
 		return hotPace
+	case a.now()-since < hotTime:
+		return startPace
 	}
-	return startPace
+	return waitPace // what is awaited does not come soon: a standby that is away, for instance
 }
 
 // exited is closed when the server known to run dies; nil, which never fires, when none is.

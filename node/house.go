@@ -3,6 +3,7 @@ package node
 import (
 	"context"
 	"errors"
+	"slices"
 	"time"
 
 	"standfast/api"
@@ -35,37 +36,43 @@ func (n *Node) seed(ctx context.Context) error {
 	return nil
 }
 
+// seedOnce writes the founders first and the configuration last: until there is one nobody decides anything, so that no
+// majority is ever counted of a part of the founders.
 func (n *Node) seedOnce(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, storeTime)
 	defer cancel()
-	if _, err := n.store.Config(ctx); errors.Is(err, store.ErrNotFound) {
-		text, err := n.cfg.Bootstrap.Render()
-		if err != nil {
-			return err
-		}
-		if _, err := n.store.PutConfig(ctx, text, 0); err != nil && !errors.Is(err, store.ErrConflict) {
-			return err
-		}
-	} else if err != nil {
+	_, err := n.store.Config(ctx)
+	if errors.Is(err, store.ErrNotFound) {
+		return n.found(ctx)
+	}
+	if err != nil {
 		return err
 	}
 	members, err := n.store.Members(ctx)
 	if err != nil {
 		return err
 	}
-	if len(members) == 0 {
-		for _, m := range n.cfg.Members { // all founders at once, so that no majority is ever counted of a part
-			if err := n.store.PutMember(ctx, m.Member()); err != nil {
-				return err
-			}
-		}
-		return nil
-	}
 	me := n.cfg.Member()
 	for _, m := range members {
 		if m.Name == me.Name && m != me {
 			return n.store.PutMember(ctx, me)
 		}
+	}
+	return nil
+}
+
+func (n *Node) found(ctx context.Context) error {
+	for _, m := range n.cfg.Members {
+		if err := n.store.PutMember(ctx, m.Member()); err != nil {
+			return err
+		}
+	}
+	text, err := n.cfg.Bootstrap.Render()
+	if err != nil {
+		return err
+	}
+	if _, err := n.store.PutConfig(ctx, text, 0); err != nil && !errors.Is(err, store.ErrConflict) {
+		return err
 	}
 	return nil
 }
@@ -105,11 +112,16 @@ func (n *Node) keepHouse(ctx context.Context) error {
 
 // follows takes over members and configuration as agreed.
 func (n *Node) follows(ctx context.Context, s store.Snapshot) {
-	if len(s.Members) > 0 {
+	if s.Config.Revision == 0 {
+		return // being founded
+	}
+	known := n.members.Load()
+	changed := len(s.Members) > 0 && !slices.Equal(*known, s.Members)
+	if changed {
 		members := s.Members
 		n.members.Store(&members)
 	}
-	if n.agreed.take(s.Config) {
+	if n.agreed.take(s.Config) || changed {
 		if err := n.applyConfig(ctx); err != nil {
 			n.log.Error("apply the agreed configuration", "error", err)
 		}
