@@ -9,6 +9,10 @@ import (
 // firstMessage is how long a client may take for its first message: PostgreSQL's own authentication_timeout.
 const firstMessage = time.Minute
 
+// overflow is how many connections above MaxSessions are heard before they are refused: a CancelRequest must get through
+// just then.
+const overflow = 64
+
 // accept takes new connections and spreads them over the loops.
 func (l *loop) accept(fd int32) {
 	ln := l.r.listenerOf(fd)
@@ -35,8 +39,8 @@ func (l *loop) accept(fd int32) {
 
 // place gives the connection to the loop with the fewest sessions. A difference of one is not worth waking another.
 func (l *loop) place(fd int32, side Side) {
-	if l.r.open.Add(1) > int64(l.r.cfg.MaxSessions) {
-		l.r.refuse(fd, nil, refusal{tooManyConnections, l.r.fullWhy()})
+	if l.r.open.Add(1) > int64(l.r.cfg.MaxSessions+overflow) {
+		l.r.refuse(fd, nil, l.r.full())
 		return
 	}
 	best := l

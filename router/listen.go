@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"slices"
 	"syscall"
 	"time"
 
@@ -86,4 +87,17 @@ func listenError(addr string, side Side, err error) error {
 	}
 	_, port, _ := net.SplitHostPort(addr)
 	return fmt.Errorf("%w: port %s is taken; `ss -ltnp 'sport = :%s'` shows by which program: stop it, or choose another port for the %s side", err, port, port, side)
+}
+
+// here reports whether this host holds the address: one that it does not may be a floating one, or a slip of the pen.
+func here(addr net.Addr) bool {
+	tcp, ok := addr.(*net.TCPAddr)
+	if !ok || tcp.IP.IsUnspecified() || tcp.IP.IsLoopback() {
+		return true
+	}
+	have, err := net.InterfaceAddrs()
+	return err != nil || slices.ContainsFunc(have, func(a net.Addr) bool {
+		n, ok := a.(*net.IPNet)
+		return ok && n.IP.Equal(tcp.IP)
+	})
 }

@@ -168,6 +168,10 @@ func (l *loop) handle(ev *unix.EpollEvent) {
 	}
 	switch s := e.s; s.phase {
 	case phaseSent, phaseRelay:
+		if ev.Events&unix.EPOLLERR != 0 && e == &s.client && len(s.server.out) > 0 {
+			l.drop(s) // a client that has reset; its server may be long in taking what it sent before
+			return
+		}
 		if len(e.out) > 0 && ev.Events&(unix.EPOLLOUT|closed) != 0 {
 			l.flush(e)
 		}
@@ -234,7 +238,7 @@ func (l *loop) apply() {
 	cutAll := order.number != l.cut
 	l.cut = order.number
 	l.grace = len(v.leaving) > 0 && grace > 0
-	lost := 0
+	lost, why := 0, order.reason
 	for i := len(l.sessions) - 1; i >= 0; i-- {
 		s := l.sessions[i]
 		if s.phase != phaseDial && s.phase != phaseSent && s.phase != phaseRelay {
@@ -248,7 +252,6 @@ func (l *loop) apply() {
 			continue
 		}
 		lost++
-		why := order.reason
 		if !cutAll {
 			why = s.seat.lostWhy()
 		}
@@ -256,7 +259,7 @@ func (l *loop) apply() {
 		l.cutOff(s, why)
 	}
 	if lost > 0 {
-		l.r.cfg.Log.Info("router: sessions cut", "sessions", lost, "term", v.route.Term, "primary", v.route.Write, "why", order.reason)
+		l.r.cfg.Log.Info("router: sessions cut", "sessions", lost, "term", v.route.Term, "primary", v.route.Write, "why", why)
 	}
 }
 
@@ -295,6 +298,12 @@ func (l *loop) tick(now time.Time) {
 
 // resume goes on with the sessions that had more to move than one turn allows.
 func (l *loop) resume() {
+	if len(l.again) == 0 {
+		return
+	}
+	if l.r.table.epoch.Load() != l.seen {
+		l.apply()
+	}
 	turn := l.again
 	l.again = nil
 	for _, e := range turn {

@@ -5,13 +5,16 @@ import "golang.org/x/sys/unix"
 // maxSpare is how many buffers for slow readers a loop keeps for the next.
 const maxSpare = 32
 
-// pump moves what there is to read at from to its peer, until there is no more, the peer can't take it or others should
-// have their turn.
+// pump moves what there is to read at from to its peer, until there is no more, the peer can't take it, others should
+// have their turn or the route changes.
 func (l *loop) pump(from *end) {
 	s, to := from.s, from.peer
 	for range rounds {
 		if !from.readable || len(to.out) > 0 {
 			return
+		}
+		if l.r.table.epoch.Load() != l.seen {
+			break // the session may be one to cut
 		}
 		n, errno := read(from.fd, l.buf)
 		switch {

@@ -181,4 +181,8 @@ func TestLimitOfSessions(t *testing.T) {
 	if st := g.Stats(); st.Full != 1 {
 		t.Errorf("full %d", st.Full)
 	}
+	g.cancel(WriteSide, pg1.secret)
+	if !pg1.got(pg1.secret) {
+		t.Error("a cancel request did not get through at the limit")
+	}
 }

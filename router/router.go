@@ -36,7 +36,7 @@ type Router struct {
 	asides     atomic.Int64 // of them those beside the loops
 	accepted   [sides]atomic.Uint64
 	refused    atomic.Uint64
-	full       atomic.Uint64
+	overLimit  atomic.Uint64
 	junk       atomic.Uint64
 	cuts       atomic.Uint64
 	cancels    atomic.Uint64
@@ -79,6 +79,9 @@ func (r *Router) bind() error {
 				return err
 			}
 			r.listeners = append(r.listeners, ln)
+			if !here(ln.addr) {
+				r.cfg.Log.Warn("router: listening on an address that this host does not hold now", "addr", ln.addr.String(), "side", ln.side.String())
+			}
 		}
 	}
 	for id := range r.cfg.Workers {
@@ -131,8 +134,9 @@ func (r *Router) Addrs(side Side) []net.Addr {
 }
 
 // SetRoute makes the router send clients by route; addrs gives each member's PostgreSQL as host:port. It never blocks.
-// After it has returned no loop begins to carry a byte of a session that the route does not keep: those sessions
-// are cut, connections that wait are served, and connections that their server has not answered get another.
+// After it has returned nothing is read any more, on either side, of a session that the route does not keep (what a loop had
+// read by then still passes: one buffer at most). Those sessions are cut, connections that wait are served, and
+// connections that their server has not answered get another.
 //
 // Write sessions are kept while their server is Route.Write; while none is named but one is being chosen (Hold), those of
 // the same term's primary go on until the term rises. Hold beside a named primary makes only new connections wait. Read
@@ -168,9 +172,10 @@ func (r *Router) ring() {
 
 func (r *Router) farewell() string { return "the router on this host is stopping; connect again" }
 
-func (r *Router) fullWhy() string {
-	r.full.Add(1)
-	return fmt.Sprintf("the router's limit of %d client connections is reached; close some, or raise it", r.cfg.MaxSessions)
+// full is the answer to a client over the limit.
+func (r *Router) full() refusal {
+	r.overLimit.Add(1)
+	return refusal{tooManyConnections, fmt.Sprintf("the router's limit of %d client connections is reached; close some, or raise it", r.cfg.MaxSessions)}
 }
 
 func (r *Router) listenerOf(fd int32) *listener {

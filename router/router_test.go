@@ -407,3 +407,31 @@ func TestListenErrorsNameThePortAndTheRemedy(t *testing.T) {
 		}
 	}
 }
+
+func TestListensOnAnyFamilyAndOnAnAddressNotHereYet(t *testing.T) {
+	pg1 := newFake(t, "pg1")
+	for _, addr := range []string{":0", "[::1]:0", "0.0.0.0:0", "localhost:0", "192.0.2.7:0"} {
+		r, err := New(Config{Write: []string{addr}})
+		if err != nil {
+			if errors.Is(err, unix.EAFNOSUPPORT) || errors.Is(err, unix.EADDRNOTAVAIL) {
+				t.Logf("%s: not on this machine: %v", addr, err)
+				continue
+			}
+			t.Fatal(err)
+		}
+		r.SetRoute(cluster.Route{Term: 1, Write: "pg1"}, map[string]string{"pg1": pg1.addr()})
+		ctx, stop := context.WithCancel(context.Background())
+		done := make(chan error, 1)
+		go func() { done <- r.Run(ctx) }()
+		at := r.Addrs(WriteSide)[0].(*net.TCPAddr)
+		if at.IP.IsUnspecified() || at.IP.IsLoopback() {
+			if !visit(at.String()) {
+				t.Errorf("%s: not served", addr)
+			}
+		}
+		stop()
+		if err := <-done; err != nil {
+			t.Error(err)
+		}
+	}
+}

@@ -6,8 +6,9 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// dialFor bounds one attempt to connect to a server; a client that still has time then tries the next.
-const dialFor = 2 * time.Second
+// dialFor bounds one attempt to connect to a server; a client that still has time then tries the next. The kernel would
+// send a lost SYN again after a second too.
+const dialFor = time.Second
 
 // maxPause bounds the pause before a client whose server did not answer it is sent there again.
 const maxPause = 250 * time.Millisecond
@@ -35,6 +36,8 @@ func (l *loop) readFirst(s *session) {
 	case s.opening == openPartial || s.opening == openJunk:
 		l.r.junk.Add(1)
 		l.drop(s)
+	case l.r.open.Load() > int64(l.r.cfg.MaxSessions):
+		l.deny(s, l.r.full())
 	default:
 		s.opened()
 		l.ask(s, time.Now())

@@ -53,7 +53,7 @@ type ServerSideStats struct {
 func (r *Router) Stats() Stats {
 	st := Stats{
 		Open: int(r.open.Load()), Limit: r.cfg.MaxSessions,
-		Refused: r.refused.Load(), Full: r.full.Load(), Invalid: r.junk.Load(), Cut: r.cuts.Load(),
+		Refused: r.refused.Load(), Full: r.overLimit.Load(), Invalid: r.junk.Load(), Cut: r.cuts.Load(),
 		Cancels: r.cancels.Load(), DialFailed: r.dialErrors.Load(), KnownToStop: r.keys.len(),
 	}
 	r.table.fill(&st)
