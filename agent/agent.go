@@ -210,7 +210,7 @@ func (a *Agent) loop(ctx context.Context) {
 				return
 			}
 			a.take(s)
-			ready = true
+			ready = s.Config.Revision > 0 // the founders are all there
 		case <-a.cfg.Beats.Changed():
 		case <-relayChanged:
 			a.kickObserver()
