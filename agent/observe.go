@@ -11,6 +11,7 @@ import (
 	"standfast/cluster"
 	"standfast/decide"
 	"standfast/postgres"
+	"standfast/store"
 )
 
 // Paces of looking at one's own PostgreSQL. It has no way to tell of a flush or of a replayed record, so while one of
@@ -272,7 +273,7 @@ func (a *Agent) renewLease(ctx context.Context) {
 		rctx, cancel := context.WithTimeout(ctx, time.Second)
 		s, err := a.cfg.Store.State(rctx)
 		cancel()
-		if err != nil {
+		if err != nil && !errors.Is(err, store.ErrNotFound) {
 			continue
 		}
 		a.mu.Lock()
