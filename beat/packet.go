@@ -108,6 +108,7 @@ type wire struct {
 	Timeline       cluster.Timeline `json:"tl,omitempty"`
 	LSN            uint64           `json:"l,omitempty"`
 	Replayed       uint64           `json:"r,omitempty"`
+	Data           string           `json:"d,omitempty"`
 	Up             bool             `json:"u,omitempty"`
 	Recovery       bool             `json:"rc,omitempty"`
 	Readable       bool             `json:"rd,omitempty"`
@@ -124,7 +125,7 @@ type wire struct {
 func (w wire) beat() cluster.Beat {
 	return cluster.Beat{From: w.From, Term: w.Term, Promised: w.Promised, Admitted: w.Admitted, Attached: w.Attached,
 		Position: cluster.Position{Timeline: w.Timeline, LSN: cluster.LSN(w.LSN)}, Replayed: cluster.LSN(w.Replayed),
-		Up: w.Up, Recovery: w.Recovery, Readable: w.Readable, Suspects: w.Suspects, Hears: w.Hears,
+		Data: cluster.DataState(w.Data), Up: w.Up, Recovery: w.Recovery, Readable: w.Readable, Suspects: w.Suspects, Hears: w.Hears,
 		NeedsOut: w.NeedsOut, Draining: w.Draining, PendingRestart: w.PendingRestart,
 		Sessions: w.Sessions, StallMS: w.StallMS, Note: w.Note}
 }
@@ -133,7 +134,7 @@ func (w wire) beat() cluster.Beat {
 func encode(b cluster.Beat) ([]byte, error) {
 	w := wire{From: b.From, Term: b.Term, Promised: b.Promised, Admitted: b.Admitted, Attached: b.Attached,
 		Timeline: b.Position.Timeline, LSN: uint64(b.Position.LSN), Replayed: uint64(b.Replayed),
-		Up: b.Up, Recovery: b.Recovery, Readable: b.Readable, Suspects: b.Suspects, Hears: b.Hears,
+		Data: string(b.Data), Up: b.Up, Recovery: b.Recovery, Readable: b.Readable, Suspects: b.Suspects, Hears: b.Hears,
 		NeedsOut: b.NeedsOut, Draining: b.Draining, PendingRestart: b.PendingRestart,
 		Sessions: b.Sessions, StallMS: b.StallMS, Note: b.Note}
 	body, err := json.Marshal(w)
