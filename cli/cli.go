@@ -14,6 +14,8 @@ import (
 	"strings"
 	"syscall"
 
+	"standfast/ops/become"
+
 	"github.com/alecthomas/kong"
 )
 
@@ -85,6 +87,7 @@ func Run(args []string, stdin io.Reader, stdout, stderr io.Writer) (code int) {
 			panic(e)
 		}
 	}()
+	become.Restore("standfast")
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
 	var grammar commands

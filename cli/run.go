@@ -3,65 +3,113 @@ package cli
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"log/slog"
 	"os"
+	"os/user"
 
 	"standfast/config"
 	"standfast/node"
+	"standfast/ops/become"
+	"standfast/ops/preflight"
 )
 
 type runCmd struct {
-	Set      []string `help:"A setting over the file's, as ports.health=8009." placeholder:"KEY=VALUE"`
-	UntilEOF bool     `name:"until-eof" hidden:"" help:"End when standard input ends, stopping PostgreSQL too: for a playground."`
+	Set      []string `help:"A setting over those of the file, such as log.level=debug; may be repeated." placeholder:"KEY=VALUE" sep:"none"`
+	UntilEOF bool     `help:"Stop, PostgreSQL and all, when standard input ends." name:"until-eof" hidden:""`
 }
 
 func (runCmd) Help() string {
-	return `Runs this host's member until it is told to stop. PostgreSQL goes on when the member stops, and is taken over again
-when it starts: a restart or an upgrade of standfast interrupts nobody.
+	return `Runs until it is told to stop (Ctrl-C, SIGTERM) and then leaves PostgreSQL running, to be taken over by the next start. Started by root, it becomes the user that postgres.run_as names.
+
+Any key of the file can be set in the environment too: STANDFAST_LOG_LEVEL is log.level.
 
 Examples:
-  standfast run --config /etc/standfast/standfast.yml
-  standfast run --set log.level=debug`
+
+    standfast run
+    standfast run --config /srv/pg1/standfast.yml --set log.level=debug`
 }
 
+// errEOF ends a member whose playground is gone.
+var errEOF = errors.New("standard input ended")
+
 func (c *runCmd) Run(a *app) error {
-	path := a.config
-	if path == "" {
-		path = config.DefaultPath
-	}
-	cfg, err := config.LoadNode(path, os.Environ(), c.Set)
-	if err != nil {
-		return &usageError{err}
-	}
-	n, err := node.New(cfg, logger(a.stderr, cfg.Log))
+	n, err := a.node(c.Set...)
 	if err != nil {
 		return err
 	}
-	ctx := a.ctx
+	if err := rightUser(n); err != nil {
+		return err
+	}
+	log, err := newLog(n.Log, a.stderr)
+	if err != nil {
+		return err
+	}
+	if err := free(n); err != nil {
+		return &usageError{err}
+	}
+	ctx, stop := context.WithCancelCause(a.ctx)
+	defer stop(nil)
 	if c.UntilEOF {
-		var cancel context.CancelCauseFunc
-		ctx, cancel = context.WithCancelCause(ctx)
-		defer cancel(nil)
-		go func() { // ends with standard input, at the latest with the process
+		go func() { // it ends with the process: reading a pipe can't be cancelled
 			_, _ = io.Copy(io.Discard, a.stdin)
-			cancel(errors.New("standard input has ended"))
+			stop(errEOF)
 		}()
 	}
-	err = n.Run(ctx)
+	member, err := node.New(n, log)
+	if err != nil {
+		return err
+	}
+	err = member.Run(ctx)
 	if c.UntilEOF {
-		err = errors.Join(err, n.StopPostgres())
+		err = errors.Join(err, member.StopPostgres())
 	}
 	return err
 }
 
-// logger writes to standard error as the file asks for.
-func logger(w io.Writer, l config.Log) *slog.Logger {
-	var level slog.Level
-	_ = level.UnmarshalText([]byte(l.Level)) // Validate has accepted it
-	opts := &slog.HandlerOptions{Level: level}
-	if l.Format == "json" {
-		return slog.New(slog.NewJSONHandler(w, opts))
+// rightUser has root become the user that PostgreSQL is to run as, and refuses any other wrong user in one line.
+func rightUser(n config.Node) error {
+	if os.Geteuid() == 0 {
+		return become.Named(n.Postgres.RunAs)
 	}
-	return slog.New(slog.NewTextHandler(w, opts))
+	f, err := os.Open(n.TokenFile)
+	if err == nil {
+		return f.Close()
+	}
+	name := fmt.Sprint(os.Geteuid())
+	if u, err := user.Current(); err == nil {
+		name = u.Username
+	}
+	if errors.Is(err, os.ErrPermission) {
+		return usage("%s may not read %s; run this as %s: sudo -u %s standfast run", name, n.TokenFile, n.Postgres.RunAs, n.Postgres.RunAs)
+	}
+	return usage("read the token that changes need: %w; standfast init makes it", err)
+}
+
+// free checks the member's own ports, and names who has one. PostgreSQL's is not among them: a server that a run before
+// left behind is taken over.
+func free(n config.Node) error {
+	p := n.Self().Ports
+	ports := []int{p.Write, p.Read, p.Health, p.Admin}
+	if n.Etcd.Embedded() {
+		ports = append(ports, p.EtcdClient, p.EtcdPeer)
+	}
+	all := []preflight.Endpoint{{Network: "udp", Address: n.ListenAt(p.Beat)}}
+	for _, port := range ports {
+		all = append(all, preflight.Endpoint{Network: "tcp", Address: n.ListenAt(port)})
+	}
+	return preflight.Ports(all...)
+}
+
+func newLog(l config.Log, w io.Writer) (*slog.Logger, error) {
+	var level slog.Level
+	if err := level.UnmarshalText([]byte(l.Level)); err != nil {
+		return nil, fmt.Errorf("log.level: %w", err)
+	}
+	o := &slog.HandlerOptions{Level: level}
+	if l.Format == "json" {
+		return slog.New(slog.NewJSONHandler(w, o)), nil
+	}
+	return slog.New(slog.NewTextHandler(w, o)), nil
 }

@@ -68,6 +68,7 @@ func Start(ctx context.Context, cfg Config) (_ *Playground, err error) {
 	}
 	defer func() {
 		if err != nil {
+			p.cfg.Keep = p.cfg.Keep || ctx.Err() == nil && len(p.Hosts) > 0 // the logs are needed now; the next run clears up
 			err = errors.Join(err, p.Stop())
 		}
 	}()

@@ -112,20 +112,3 @@ func postmaster(dataDir string) (int, error) {
 	}
 	return pid, nil
 }
-
-// End stops the PostgreSQL whose data lies in dataDir, in order if it does so soon, and then ends every other process below
-// dir. A playground's member does it when its playground is gone.
-func End(dir, dataDir string) error {
-	if pid, err := postmaster(dataDir); err == nil {
-		_ = syscall.Kill(pid, syscall.SIGINT) // a fast shutdown ("Shutting Down the Server")
-		for end := time.Now().Add(fastStop); time.Now().Before(end); time.Sleep(10 * time.Millisecond) {
-			if _, err := postmaster(dataDir); err != nil {
-				break
-			}
-		}
-	}
-	return killAll(dir, 10*time.Second)
-}
-
-// fastStop is how long a fast shutdown may take before the rest is killed: PostgreSQL recovers from that as well.
-const fastStop = 3 * time.Second

@@ -14,6 +14,7 @@ import (
 	"standfast/api"
 	"standfast/config"
 	"standfast/ops/preflight"
+	"standfast/postgres"
 
 	"github.com/jackc/pgx/v5"
 )
@@ -26,20 +27,25 @@ const startTime = 3 * time.Minute
 
 // check looks for whatever would make the start fail, and reports all of it at once.
 func (p *Playground) check(context.Context) error {
-	errs := []error{preflight.Postgres(), preflight.Space(p.cfg.Dir, int64(p.cfg.Nodes)*perMember)}
-	ports := p.cfg.ports()
-	try := func(address string, tcp ...int) {
-		for _, port := range tcp {
-			errs = append(errs, preflight.Port("tcp", hostPort(address, port)))
+	var all []preflight.Endpoint
+	add := func(network, address string, ports ...int) {
+		for _, port := range ports {
+			all = append(all, preflight.Endpoint{Network: network, Address: hostPort(address, port)})
 		}
 	}
-	try(p.cfg.Floating, ports.Write, ports.Read)
+	ports := p.cfg.ports()
+	add("tcp", p.cfg.Floating, ports.Write, ports.Read)
 	for i := range p.cfg.Nodes {
 		_, address := p.cfg.member(i)
-		try(address, ports.Postgres, ports.Write, ports.Read, ports.Health, ports.Admin, ports.Beat, ports.EtcdClient, ports.EtcdPeer)
-		errs = append(errs, preflight.Port("udp", hostPort(address, ports.Beat)))
+		add("tcp", address, ports.Postgres, ports.Write, ports.Read, ports.Health, ports.Admin, ports.EtcdClient, ports.EtcdPeer)
+		add("udp", address, ports.Beat)
 	}
-	return errors.Join(errs...)
+	taken := preflight.Ports(all...)
+	if taken != nil {
+		taken = fmt.Errorf("%w\nor take other addresses: --floating 127.0.1.10", taken)
+	}
+	_, _, err := postgres.FindBinDir("")
+	return errors.Join(err, preflight.Space(p.cfg.Dir, int64(p.cfg.Nodes)*perMember), taken)
 }
 
 // wait returns when every member takes part: a primary takes writes, and every standby follows and serves reads.

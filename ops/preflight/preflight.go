@@ -136,3 +136,36 @@ func Space(dir string, need int64) error {
 	}
 	return nil
 }
+
+// Endpoint is an address to be opened.
+type Endpoint struct {
+	Network string // "tcp" or "udp"
+	Address string // host:port
+}
+
+// Ports checks several at once, with one line for each process that is in the way.
+func Ports(endpoints ...Endpoint) error {
+	var errs []error
+	taken := map[string][]string{}
+	var order []string
+	for _, e := range endpoints {
+		var t *Taken
+		err := Port(e.Network, e.Address)
+		if errors.As(err, &t) && t.By != "" {
+			if taken[t.By] == nil {
+				order = append(order, t.By)
+			}
+			taken[t.By] = append(taken[t.By], e.Network+" "+e.Address)
+			continue
+		}
+		errs = append(errs, err)
+	}
+	for _, by := range order {
+		if list := taken[by]; len(list) == 1 {
+			errs = append(errs, fmt.Errorf("%s is taken by %s; stop it, or choose another port", list[0], by))
+		} else {
+			errs = append(errs, fmt.Errorf("%s and %d more are taken by %s; stop it, or choose other ports", list[0], len(list)-1, by))
+		}
+	}
+	return errors.Join(errs...)
+}

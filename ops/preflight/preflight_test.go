@@ -62,3 +62,20 @@ func TestSpace(t *testing.T) {
 		t.Errorf("%v, want it to say what is needed", err)
 	}
 }
+
+func TestPortsNameEachProcessOnce(t *testing.T) {
+	var endpoints []preflight.Endpoint
+	for range 3 {
+		l, err := net.Listen("tcp", "127.0.0.1:0")
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer l.Close()
+		endpoints = append(endpoints, preflight.Endpoint{Network: "tcp", Address: l.Addr().String()})
+	}
+	err := preflight.Ports(endpoints...)
+	want := fmt.Sprintf("tcp %s and 2 more are taken by ", endpoints[0].Address)
+	if err == nil || !strings.HasPrefix(err.Error(), want) || strings.Count(err.Error(), "\n") != 0 {
+		t.Errorf("%v\nwant one line that begins with\n%s", err, want)
+	}
+}
