@@ -26,7 +26,7 @@ func (s *Server) Adopt(ctx context.Context) (bool, error) {
 		return true, nil
 	}
 	c := s.config()
-	pid := c.lockHolder()
+	pid, _ := c.lockFile()
 	if pid == 0 {
 		return false, nil
 	}

@@ -61,7 +61,7 @@ func (c Config) libpq(from Source, role, application, database string) string {
 // Clone replaces the data directory by a base backup of the source: with its tablespaces and a separate WAL directory,
 // WAL streamed meanwhile through this member's slot. progress, if not nil, is called about once a second with bytes
 // copied and in all (an estimate that may be exceeded). A durable marker makes the data Partial until all of it is on
-// disk. The server must be stopped.
+// disk; a source that can't be reached costs nothing. The server must be stopped.
 //
 // Its connections bear no member's application_name, so that they can't count in the commit rule.
 func (s *Server) Clone(ctx context.Context, from Source, progress func(done, total int64)) error {
@@ -84,22 +84,14 @@ func (s *Server) clone(ctx context.Context, from Source, progress func(done, tot
 	if err := s.KillAll(ctx); err != nil {
 		return err
 	}
-	spaces, err := c.tablespaces()
+	there, err := c.lookAtSource(ctx, from)
 	if err != nil {
 		return err
 	}
-	begun, err := c.marked() // a half-made copy must not take the place of what an earlier attempt has moved aside
-	if err != nil {
+	if err := s.makeRoom(c, there, from.KeepOld); err != nil {
 		return err
 	}
-	if err := c.mark(workClone); err != nil {
-		return err
-	}
-	s.forget()
-	if err := c.clearAway(from.KeepOld && begun == "", spaces); err != nil {
-		return err
-	}
-	if err := s.basebackup(ctx, c, from, progress); err != nil {
+	if err := c.basebackup(ctx, from, there, progress); err != nil {
 		return err
 	}
 	// pg_basebackup has synced everything; this makes the names of what is ours durable too.
@@ -109,27 +101,76 @@ func (s *Server) clone(ctx context.Context, from Source, progress func(done, tot
 	return c.unmark()
 }
 
-var noSlot = regexp.MustCompile(`replication slot "[^"]*" does not exist`)
+// sourceFacts are what a clone has to know of its source beforehand.
+type sourceFacts struct {
+	hasSlot     bool     // this member's
+	tablespaces []string // paths there
+}
 
-// basebackup runs pg_basebackup, and once more with the slot made when the source has none for this member yet.
-func (s *Server) basebackup(ctx context.Context, c Config, from Source, progress func(done, total int64)) error {
+// lookAtSource asks the source. A source that can't be reached costs no data.
+func (c Config) lookAtSource(ctx context.Context, from Source) (sourceFacts, error) {
+	var there sourceFacts
+	conn, err := c.connectSource(ctx, from)
+	if err != nil {
+		return there, err
+	}
+	defer closeConn(conn)
+	err = conn.QueryRow(ctx, `select exists (select from pg_replication_slots where slot_name = $1),
+		coalesce((select array_agg(pg_tablespace_location(oid)) from pg_tablespace where pg_tablespace_location(oid) <> ''), '{}')`,
+		c.slot()).Scan(&there.hasSlot, &there.tablespaces)
+	if err != nil {
+		return there, fmt.Errorf("ask for slot and tablespaces: %w", err)
+	}
+	return there, nil
+}
+
+// makeRoom marks the data as partial and empties its places. What a clone that failed has left in tablespaces goes too;
+// its own links to them are gone by then.
+func (s *Server) makeRoom(c Config, there sourceFacts, keep bool) error {
+	spaces, err := c.tablespaces()
+	if err != nil {
+		return err
+	}
+	begun, err := c.marked()
+	if err != nil {
+		return err
+	}
+	if err := c.mark(workClone); err != nil {
+		return err
+	}
+	s.forget()
+	if begun == workClone {
+		keep = false // a half-made copy must not take the place of what an earlier attempt has moved aside
+		for _, path := range there.tablespaces {
+			if here, mapped := c.Tablespaces[path]; mapped {
+				path = here
+			}
+			left, err := filepath.Glob(filepath.Join(path, "PG_*_*"))
+			for _, dir := range left {
+				err = errors.Join(err, os.RemoveAll(dir))
+			}
+			if err != nil {
+				return fmt.Errorf("make room in %s: %w", path, err)
+			}
+		}
+	}
+	return c.clearAway(keep, spaces)
+}
+
+// basebackup runs pg_basebackup. It makes the slot when the source has none for this member yet.
+func (c Config) basebackup(ctx context.Context, from Source, there sourceFacts, progress func(done, total int64)) error {
 	args := []string{"-D", c.DataDir, "-d", c.libpq(from, pgconf.ReplicationRole, "standfast_clone", ""),
 		"--checkpoint=fast", "--wal-method=stream", "--slot=" + c.slot(), "--no-password", "--progress", "--verbose", "--label=standfast " + c.Name}
+	if !there.hasSlot {
+		args = append(args, "--create-slot")
+	}
 	if c.WALDir != "" {
 		args = append(args, "--waldir="+c.WALDir)
 	}
 	for _, old := range slices.Sorted(maps.Keys(c.Tablespaces)) {
 		args = append(args, "--tablespace-mapping="+strings.ReplaceAll(old, "=", `\=`)+"="+strings.ReplaceAll(c.Tablespaces[old], "=", `\=`))
 	}
-	watch := &progressWriter{report: progress}
-	_, err := c.runWatched(ctx, watch, "pg_basebackup", args...)
-	var perr *ProgramError
-	if errors.As(err, &perr) && noSlot.MatchString(perr.Said) {
-		if err := c.clearAway(false, nil); err != nil {
-			return err
-		}
-		_, err = c.runWatched(ctx, watch, "pg_basebackup", append(args, "--create-slot")...)
-	}
+	_, err := c.runWatched(ctx, &progressWriter{report: progress}, "pg_basebackup", args...)
 	return err
 }
 

@@ -58,7 +58,7 @@ func (c Config) runWatched(ctx context.Context, watch io.Writer, program string,
 	if cause := context.Cause(ctx); cause != nil {
 		err = cause
 	}
-	if s := said.lines(8); s != "" {
+	if s := complaint(program, string(said.buf)); s != "" {
 		return out.String(), &ProgramError{Program: program, Said: s, Err: err}
 	}
 	return out.String(), fmt.Errorf("%s: %w", program, err)
@@ -67,7 +67,7 @@ func (c Config) runWatched(ctx context.Context, watch io.Writer, program string,
 // ProgramError is the failure of one of PostgreSQL's programs, with its own words.
 type ProgramError struct {
 	Program string
-	Said    string // the last lines of its standard error
+	Said    string // its complaint: from the first line that reports an error on, without the program's name
 	Err     error
 }
 
@@ -109,12 +109,30 @@ func (t *tail) Write(p []byte) (int, error) {
 	return len(p), nil
 }
 
-// lines gives the last n lines that say something, on one line.
-func (t *tail) lines(n int) string { return lastLines(string(t.buf), n) }
+// complaint cuts what a program said down to what it complains about, on one line.
+func complaint(program, said string) string {
+	var lines []string
+	begun := false
+	for line := range strings.SplitSeq(strings.ReplaceAll(said, "\r", "\n"), "\n") {
+		line = strings.TrimPrefix(strings.TrimSpace(line), program+": ")
+		if !begun && isComplaint(line) {
+			begun, lines = true, nil
+		}
+		if line != "" && !strings.HasPrefix(line, "removing ") {
+			lines = append(lines, line)
+		}
+	}
+	return strings.Join(lines[max(len(lines)-6, 0):], "; ")
+}
 
+func isComplaint(line string) bool {
+	return strings.HasPrefix(line, "error: ") || strings.HasPrefix(line, "fatal: ") || strings.Contains(line, "FATAL: ")
+}
+
+// lastLines gives the last n lines that say something, on one line.
 func lastLines(text string, n int) string {
 	var out []string
-	for line := range strings.SplitSeq(strings.ReplaceAll(text, "\r", "\n"), "\n") {
+	for line := range strings.SplitSeq(text, "\n") {
 		if line = strings.TrimSpace(line); line != "" {
 			out = append(out, line)
 		}

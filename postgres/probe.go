@@ -23,7 +23,8 @@ type probe struct {
 }
 
 // WriteProbe writes and syncs a few bytes of our own where PostgreSQL's WAL lies: a disk that is full, broken or stuck
-// stops commits although every process is well. The file is made anew each time, so that a full disk is noticed too.
+// stops commits although every process is well. The file is made anew each time and removed again, for one that stayed
+// would hide a full disk with the space that it holds.
 //
 // It never blocks past ctx: the write has a goroutine of its own, which ends when the kernel lets it. While one hangs,
 // the next probes wait for the same.
@@ -64,7 +65,7 @@ func (c Config) writeProbe() error {
 	if err == nil {
 		err = datasync(f)
 	}
-	if err = errors.Join(err, f.Close(), c.own(path)); err != nil {
+	if err = errors.Join(err, f.Close(), os.Remove(path)); err != nil {
 		return fmt.Errorf("write beside the WAL: %w", err)
 	}
 	return nil

@@ -123,15 +123,25 @@ func (s *Server) stopCleanly(ctx context.Context, c Config) (pgconf.Control, err
 	return control, err
 }
 
+// connectSource opens a session on the source with the rewind role's rights.
+func (c Config) connectSource(ctx context.Context, from Source) (*pgx.Conn, error) {
+	cfg, err := pgx.ParseConfig(c.conninfo(from, pgconf.RewindRole, "standfast_rewind", "postgres").String())
+	if err != nil {
+		return nil, fmt.Errorf("connect to the source: %w", err)
+	}
+	cfg.DefaultQueryExecMode = pgx.QueryExecModeSimpleProtocol
+	cfg.RuntimeParams["search_path"] = "pg_catalog"
+	conn, err := pgx.ConnectConfig(ctx, cfg)
+	if err != nil {
+		return nil, fmt.Errorf("connect to the source: %w", err)
+	}
+	return conn, nil
+}
+
 // sourceLine asks the source for its timeline and ancestors. It waits until the source's control file shows the
 // timeline, which its first checkpoint after promotion does: before, pg_rewind would see nothing to do.
 func (c Config) sourceLine(ctx context.Context, from Source) (cluster.History, error) {
-	cfg, err := pgx.ParseConfig(c.conninfo(from, pgconf.RewindRole, "standfast_rewind", "postgres").String())
-	if err != nil {
-		return nil, err
-	}
-	cfg.DefaultQueryExecMode = pgx.QueryExecModeSimpleProtocol
-	conn, err := pgx.ConnectConfig(ctx, cfg)
+	conn, err := c.connectSource(ctx, from)
 	if err != nil {
 		return nil, err
 	}

@@ -27,11 +27,14 @@ const walPage = 8 << 10
 // The file goes only if that is proven: no byte at or past the fork is WAL, and the parent's file holds everything that
 // is in it.
 func (s *Server) dropShortSegments(ctx context.Context) error {
-	c := s.config()
 	size, err := s.segmentSize(ctx)
 	if err != nil {
 		return err
 	}
+	return s.config().dropShort(size)
+}
+
+func (c Config) dropShort(size uint64) error {
 	entries, err := os.ReadDir(c.walDir())
 	if err != nil {
 		return fmt.Errorf("look at the WAL: %w", err)

@@ -100,12 +100,13 @@ func (c Config) spawn(log *os.File) (*watch, error) {
 	return w, nil
 }
 
-// awaitLock waits until postmaster.pid names the new process, which then has the data to itself.
+// awaitLock waits until postmaster.pid shows that the new process has the data to itself and has begun recovery: what
+// can be wrong with parameters, libraries, ports and memory has been found by then.
 func (c Config) awaitLock(ctx context.Context, w *watch, logBegin int64) error {
 	t := time.NewTicker(pollPace)
 	defer t.Stop()
 	for {
-		if c.lockHolder() == w.pid {
+		if pid, status := c.lockFile(); pid == w.pid && status != "" {
 			return nil
 		}
 		select {
@@ -120,18 +121,22 @@ func (c Config) awaitLock(ctx context.Context, w *watch, logBegin int64) error {
 
 func (c Config) pidFile() string { return filepath.Join(c.DataDir, "postmaster.pid") }
 
-// lockHolder reads the process in postmaster.pid, 0 if there is none.
-func (c Config) lockHolder() int {
+// lockFile reads the process and its status from postmaster.pid, lines 1 and 8 (pidfile.h). The status is empty until
+// the server begins recovery; without a file the process is 0.
+func (c Config) lockFile() (pid int, status string) {
 	b, err := os.ReadFile(c.pidFile())
 	if err != nil {
-		return 0
+		return 0, ""
 	}
-	first, _, _ := strings.Cut(string(b), "\n")
-	pid, err := strconv.Atoi(strings.TrimSpace(first))
+	lines := strings.Split(string(b), "\n")
+	pid, err = strconv.Atoi(strings.TrimSpace(lines[0]))
 	if err != nil {
-		return 0
+		return 0, ""
 	}
-	return pid
+	if len(lines) >= 8 {
+		status = strings.TrimSpace(lines[7])
+	}
+	return pid, status
 }
 
 // dropStaleLocks removes the lock files that a killed postmaster leaves. PostgreSQL would take one for valid when its

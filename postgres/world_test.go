@@ -322,7 +322,7 @@ func freePort(t *testing.T) int {
 }
 
 func bounded(t *testing.T) context.Context {
-	ctx, cancel := context.WithTimeout(t.Context(), 60*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), 180*time.Second)
 	t.Cleanup(cancel)
 	return ctx
 }
@@ -360,10 +360,10 @@ func (n *node) value(t *testing.T, sql string, args ...any) string {
 // eventually polls what has no event, with a bound that only a hang exceeds.
 func eventually(t *testing.T, what string, f func() bool) {
 	t.Helper()
-	deadline := time.Now().Add(20 * time.Second)
+	deadline := time.Now().Add(60 * time.Second)
 	for !f() {
 		if time.Now().After(deadline) {
-			t.Fatalf("not within 20 s: %s", what)
+			t.Fatalf("not within 60 s: %s", what)
 		}
 		time.Sleep(2 * time.Millisecond)
 	}

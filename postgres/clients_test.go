@@ -1,0 +1,146 @@
+package postgres_test
+
+import (
+	"context"
+	"fmt"
+	"strings"
+	"testing"
+
+	"github.com/jackc/pgx/v5"
+
+	"standfast/cluster"
+)
+
+// TestClients opens and closes the door, with the site's lines and without.
+func TestClients(t *testing.T) {
+	w := newWorld(t, "pg1")
+	a := w.nodes["pg1"]
+	ctx := bounded(t)
+	must(t, a.Init(ctx))
+	a.exec(t, "set synchronous_commit = local; create role app login password 'secret'")
+	dial := func() (*pgx.Conn, error) {
+		return pgx.Connect(ctx, fmt.Sprintf("host=127.0.0.1 port=%d user=app password=secret dbname=postgres sslmode=require", a.cfg.Port))
+	}
+	if _, err := dial(); err == nil || !strings.Contains(err.Error(), "pg_hba.conf rejects") {
+		t.Fatalf("a fresh server is not closed: %v", err)
+	}
+	must(t, a.OpenClients(ctx))
+	if open, err := a.ClientsOpen(); err != nil || !open {
+		t.Fatalf("ClientsOpen: %v, %v", open, err)
+	}
+	conn, err := dial()
+	must(t, err)
+	must(t, a.CloseClients(ctx, true))
+	if err := conn.Ping(ctx); err == nil {
+		t.Fatal("a session outlived CloseClients")
+	}
+	if _, err := dial(); err == nil {
+		t.Fatal("let in after CloseClients")
+	}
+	must(t, a.Ping(ctx))
+
+	cfg := a.cfg
+	cfg.HBA = []string{"host all app 127.0.0.0/8 scram-sha-256"}
+	a.SetConfig(cfg)
+	must(t, a.OpenClients(ctx))
+	conn, err = dial()
+	must(t, err)
+	conn.Close(ctx)
+	cfg.HBA = []string{"host all app 127.0.0.0/8 no-such-method"}
+	a.SetConfig(cfg)
+	err = a.OpenClients(ctx)
+	if err == nil || !strings.Contains(err.Error(), `invalid authentication method "no-such-method"`) {
+		t.Fatalf("bad lines: %v", err)
+	}
+	must(t, a.Reload(ctx))
+	if conn, err = dial(); err != nil {
+		t.Fatalf("the lines in force before are gone: %v", err)
+	}
+	conn.Close(ctx)
+}
+
+// TestReplicationNeedsTheMembersCertificate tries every other way in.
+func TestReplicationNeedsTheMembersCertificate(t *testing.T) {
+	w := newWorld(t, "pg1", "pg2")
+	a, b := w.nodes["pg1"], w.nodes["pg2"]
+	ctx := bounded(t)
+	must(t, a.Init(ctx))
+	cfg := a.cfg
+	cfg.HBA = []string{"host all,replication all all trust", "local all,replication all trust"} // the careless site
+	a.SetConfig(cfg)
+	must(t, a.OpenClients(ctx))
+	strangerCert, strangerKey := w.certificate("stranger", w.dir)
+	tcp := fmt.Sprintf("host=127.0.0.1 port=%d dbname=postgres ", a.cfg.Port)
+	member := fmt.Sprintf(" sslmode=verify-ca sslrootcert=%s sslcert=%s sslkey=%s", a.cfg.CA, b.cfg.Cert, b.cfg.Key)
+	stranger := fmt.Sprintf(" sslmode=verify-ca sslrootcert=%s sslcert=%s sslkey=%s", a.cfg.CA, strangerCert, strangerKey)
+	for _, c := range []struct {
+		conninfo string
+		ok       bool
+	}{
+		{tcp + "user=standfast_replication replication=true" + member, true},
+		{tcp + "user=standfast_rewind" + member, true},
+		{tcp + "user=standfast_replication replication=true" + stranger, false},
+		{tcp + "user=standfast_rewind" + stranger, false},
+		{tcp + "user=standfast_replication replication=true sslmode=disable", false},
+		{tcp + "user=standfast_replication replication=true sslmode=require", false},
+		{tcp + "user=standfast_replication" + member, false},
+		{tcp + "user=standfast_rewind sslmode=require", false},
+		{fmt.Sprintf("host=%s port=%d dbname=postgres user=standfast_replication replication=true", a.cfg.SocketDir, a.cfg.Port), false},
+	} {
+		conn, err := pgx.Connect(ctx, c.conninfo)
+		if err == nil {
+			conn.Close(context.Background())
+		}
+		if (err == nil) != c.ok {
+			t.Errorf("%s: let in: %v (%v)", strings.ReplaceAll(c.conninfo, w.dir, ""), err == nil, err)
+		}
+	}
+	conn, err := pgx.Connect(ctx, tcp+"user=standfast_rewind"+member)
+	must(t, err)
+	defer conn.Close(ctx)
+	for _, sql := range []string{"select count(*) from standfast.term", "select pg_read_file('PG_VERSION')", "create table x ()"} {
+		if _, err := conn.Exec(ctx, sql); err == nil && sql != "create table x ()" {
+			t.Errorf("the rewind role may: %s", sql)
+		}
+	}
+}
+
+// TestNames sees the rule in force, the older WAL senders ended, and the way out of k = 0.
+func TestNames(t *testing.T) {
+	w := newWorld(t, "pg1", "pg2")
+	a, b := w.nodes["pg1"], w.nodes["pg2"]
+	ctx := bounded(t)
+	must(t, a.Init(ctx))
+	w.follow(b, a)
+	sender := a.value(t, "select pid::text from pg_stat_replication")
+	must(t, a.SetNames(ctx, cluster.NewRule(1, "pg2"), true))
+	if a.value(t, "select count(*)::text from pg_stat_activity where pid = "+sender) != "0" {
+		t.Fatal("the older WAL sender lives")
+	}
+	w.awaitStreaming(b, a)
+	sender = a.value(t, "select pid::text from pg_stat_replication")
+	must(t, a.SetNames(ctx, cluster.NewRule(0), false))
+	if a.value(t, "select pid::text from pg_stat_replication") != sender {
+		t.Fatal("a WAL sender was ended unasked")
+	}
+	a.exec(t, "create table t (n int)")
+	must(t, a.SetNames(ctx, cluster.NewRule(1), true)) // out of k = 0: from here on a commit waits
+	conn := a.connect(t)
+	pid := conn.PgConn().PID()
+	done := make(chan struct{})
+	wctx, cancel := context.WithCancel(ctx)
+	go func() {
+		defer close(done)
+		conn.Exec(wctx, "insert into t values (1)")
+	}()
+	eventually(t, "the commit waits", func() bool {
+		return a.value(t, fmt.Sprintf("select wait_event from pg_stat_activity where pid = %d", pid)) == "SyncRep"
+	})
+	cancel()
+	<-done
+
+	must(t, b.SetNames(ctx, cluster.NewRule(0), false))
+	if got := b.observe(t).Postgres.Names; !got.Same(cluster.NewRule(1)) {
+		t.Fatalf("a standby's names are %v", got)
+	}
+}
