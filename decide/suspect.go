@@ -114,6 +114,10 @@ func onlyWhileIdle(v cluster.View, probes []cluster.Action) []cluster.Action {
 	return nil
 }
 
+// hopeless is after how many leases a primary that no standby follows, though they are well, is the odd one out. A
+// loaded host may take a lease or two to reconnect.
+const hopeless = 3
+
 // abdicate is the primary's own reason to begin an election: its server is gone, stalled, came back as a standby,
 // failed to be promoted, or can't replicate. What is left of the server is fenced first: orphaned backends go on
 // acknowledging.
@@ -143,7 +147,7 @@ func abdicate(v cluster.View) []cluster.Action {
 		why = "its PostgreSQL came back as a standby"
 	case p.Stalled != "" && successors(v) >= max(s.Rule.Electors(), 1):
 		why = p.Stalled
-	case v.UnmetSince > 0 && v.Now-v.UnmetSince >= v.Settings.Lease && s.Rule.K > 0 && !flapping(v) && othersHealthy(v):
+	case unmetFor(v, hopeless*v.Settings.Lease) && s.Rule.K > 0 && !flapping(v) && othersHealthy(v):
 		why = "no standby can follow it, though they are well"
 	default:
 		return nil
