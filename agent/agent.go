@@ -74,6 +74,7 @@ type Agent struct {
 	state         *cluster.State // the newest seen, by watch or by own write
 	electingSince cluster.Instant
 	lastFlap      cluster.Instant
+	unsettled     int64 // a write over this revision of the record has an unknown outcome; 0: none
 	unmetSince    cluster.Instant
 	promised      cluster.Term
 	quick         *batch
@@ -104,6 +105,7 @@ type seen struct {
 	termRowOf   cluster.Term
 	namesLSN    cluster.LSN
 	names       cluster.Rule
+	unknown     int64 // revision over which a write of unknown outcome was tried
 	failed      string
 	failedKind  string
 	failedTerm  cluster.Term
@@ -200,7 +202,6 @@ func (a *Agent) loop(ctx context.Context) {
 	if a.cfg.Relay != nil {
 		relayChanged = a.cfg.Relay.Changed()
 	}
-	ready := false
 	for {
 		select {
 		case <-ctx.Done():
@@ -210,7 +211,6 @@ func (a *Agent) loop(ctx context.Context) {
 				return
 			}
 			a.take(s)
-			ready = s.Config.Revision > 0 // the founders are all there
 		case <-a.cfg.Beats.Changed():
 		case <-relayChanged:
 			a.kickObserver()
@@ -219,9 +219,7 @@ func (a *Agent) loop(ctx context.Context) {
 			a.carryOutAsked(ctx, a.view(), q)
 		case <-tick.C:
 		}
-		if ready { // without the agreed record there is nothing to decide by
-			a.look(ctx)
-		}
+		a.look(ctx)
 	}
 }
 
@@ -243,6 +241,9 @@ func (a *Agent) adoptState(s cluster.State) {
 	}
 	old := a.state
 	a.state = &s
+	if old == nil && s.Primary == a.cfg.Self {
+		a.unsettled = s.Revision // an earlier agent of this member may have left a write behind
+	}
 	if old == nil || old.Term != s.Term || old.Phase != s.Phase {
 		a.log.Info("term", "term", s.Term, "phase", s.Phase, "primary", s.Primary, "rule", s.Rule.String(), "reason", s.Reason)
 	}
@@ -307,13 +308,16 @@ func (a *Agent) feedGuard(v cluster.View) {
 	if a.cfg.Guard == nil {
 		return
 	}
-	if v.State == nil || !v.Postgres.Running || v.Postgres.Recovery {
+	if !v.Postgres.Running || v.Postgres.Recovery {
 		_ = a.cfg.Guard.Disarm()
 		return
 	}
 	within := v.Settings.Lease
-	if v.State.Rule.K == 0 && len(v.Members) > 1 && v.LeaseFrom > 0 {
-		within = max(v.LeaseFrom+v.Settings.Lease-v.Now, time.Millisecond)
+	if v.State == nil || v.State.Rule.K == 0 && len(v.Members) > 1 {
+		within = max(v.LeaseFrom, v.Since) + v.Settings.Lease - v.Now
+		if within <= 0 {
+			return // not fed any more: it ends the server if decide could not
+		}
 	}
 	if err := a.cfg.Guard.Feed(within); err != nil {
 		a.log.Warn("feed the guard", "error", err)
@@ -325,6 +329,9 @@ func (a *Agent) collect() {
 	a.mu.Lock()
 	written := a.written
 	a.written = nil
+	if a.unknown != 0 {
+		a.unsettled, a.unknown = a.unknown, 0
+	}
 	if a.wantPromise > a.promised {
 		a.promised = a.wantPromise
 	}
@@ -350,10 +357,13 @@ func (a *Agent) view() cluster.View {
 	s := a.seen
 	a.mu.Unlock()
 	v := cluster.View{
-		Now: a.now(), Wall: time.Now().UnixMilli(), Self: a.cfg.Self, Members: a.snap.Members, Settings: a.cfg.Settings(),
+		Now: a.now(), Wall: time.Now().UnixMilli(), Self: a.cfg.Self, Settings: a.cfg.Settings(),
 		State: a.state, Reports: map[string]cluster.Report{}, ElectingSince: a.electingSince,
 		StoreOK: time.Since(s.storeOKAt) < 2*time.Second, Promised: a.promised, Admitted: s.admitted,
 		Peers: map[string]cluster.Peer{}, Since: a.instant(a.origin.Add(time.Second)), LastFlap: a.lastFlap, UnmetSince: a.unmetSince,
+	}
+	if a.snap.Config.Revision > 0 {
+		v.Members = a.snap.Members // written before the configuration: now all founders are there
 	}
 	if a.state != nil {
 		if a.snap.State != nil && a.snap.State.Term == a.state.Term {

@@ -99,7 +99,10 @@ func (a *Agent) carryOut(ctx context.Context, v cluster.View, acts []cluster.Act
 		a.slow.cancel(errUnwanted)
 	}
 	if a.quick != nil {
-		if !slices.ContainsFunc(a.quick.actions, func(x cluster.Action) bool { return wanted(acts, x) }) {
+		if !slices.ContainsFunc(a.quick.actions, func(x cluster.Action) bool {
+			_, settling := x.(settle)
+			return wanted(acts, x) || settling && !urgent
+		}) {
 			a.quick.cancel(errUnwanted)
 		}
 		return // its end wakes the loop
@@ -107,7 +110,24 @@ func (a *Agent) carryOut(ctx context.Context, v cluster.View, acts []cluster.Act
 	if time.Now().Before(a.notBefore) {
 		return
 	}
-	a.start(ctx, v, acts)
+	a.start(ctx, v, a.settledFirst(acts))
+}
+
+// settledFirst lets nothing but Fence and Promise be done while the outcome of a write of the record is unknown: that
+// write may still take effect at any time, and what is done by the record as it looks now could contradict it.
+func (a *Agent) settledFirst(acts []cluster.Action) []cluster.Action {
+	if a.unsettled == 0 || a.state == nil || a.state.Revision > a.unsettled {
+		a.unsettled = 0
+		return acts
+	}
+	var out []cluster.Action
+	for _, x := range acts {
+		switch x.(type) {
+		case cluster.Fence, cluster.Promise, cluster.Probe:
+			out = append(out, x)
+		}
+	}
+	return append(out, settle{*a.state})
 }
 
 // start runs the leading quick actions as one batch; a slow action is started when it leads the list.

@@ -41,6 +41,8 @@ func (a *Agent) do(ctx context.Context, v cluster.View, x cluster.Action) error 
 		return a.attach(v, x)
 	case cluster.Refuse:
 		return a.refuse(ctx, x)
+	case settle:
+		return a.settle(ctx, x)
 	}
 	return fmt.Errorf("no executor for %T", x)
 }
@@ -96,10 +98,38 @@ func (a *Agent) write(ctx context.Context, x cluster.Write) error {
 	}
 	written, err := a.cfg.Store.WriteState(ctx, next)
 	if err != nil {
+		if !errors.Is(err, store.ErrConflict) {
+			a.mu.Lock()
+			a.unknown = next.Revision
+			a.mu.Unlock()
+		}
 		return err
 	}
 	a.mu.Lock()
 	a.written = &written
+	a.mu.Unlock()
+	return nil
+}
+
+// settle finds out what became of a write of unknown outcome, by writing the record as it is known over its revision:
+// either that succeeds, and then the late write fails its own comparison, or the newer record is learnt. Reading would
+// not do, for the write may take effect after the reading.
+type settle struct{ known cluster.State }
+
+func (settle) String() string { return "settle the agreed record" }
+
+func (a *Agent) settle(ctx context.Context, x settle) error {
+	ctx, cancel := context.WithTimeout(ctx, storeBound)
+	defer cancel()
+	s, err := a.cfg.Store.WriteState(ctx, x.known)
+	if errors.Is(err, store.ErrConflict) {
+		s, err = a.cfg.Store.State(ctx)
+	}
+	if err != nil {
+		return err
+	}
+	a.mu.Lock()
+	a.written = &s
 	a.mu.Unlock()
 	return nil
 }

@@ -26,6 +26,9 @@ func Decide(v cluster.View) []cluster.Action {
 		return nil // another cluster's data: neither started nor touched
 	}
 	if v.State == nil {
+		if acts := orphaned(v); acts != nil {
+			return acts
+		}
 		return bootstrap(v)
 	}
 	if acts := depose(v); acts != nil {

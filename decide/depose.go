@@ -27,8 +27,17 @@ func depose(v cluster.View) []cluster.Action {
 	return nil
 }
 
+// orphaned ends a primary that this agent has found running, without being able to learn of whom the cluster's record
+// speaks, once a lease is over: but only one that acknowledges commits all by itself.
+func orphaned(v cluster.View) []cluster.Action {
+	if !serving(v.Postgres) || v.Postgres.Names.K > 0 || v.Now-v.Since < v.Settings.Lease {
+		return nil
+	}
+	return []cluster.Action{cluster.Fence{Reason: "the store has not answered for the lease, and commits here need no other member"}}
+}
+
 // leaseLapsed: with k = 0 nothing but the lease keeps a cut-off primary from acknowledging beside its successor.
 func leaseLapsed(v cluster.View) bool {
 	alone := v.State.Rule.K == 0 && len(v.Members) > 1
-	return alone && v.State.Phase == cluster.Reigning && v.LeaseFrom > 0 && v.Now-v.LeaseFrom >= v.Settings.Lease
+	return alone && v.State.Phase == cluster.Reigning && v.Now-max(v.LeaseFrom, v.Since) >= v.Settings.Lease
 }

@@ -23,10 +23,10 @@ func follow(v cluster.View) []cluster.Action {
 	return []cluster.Action{cluster.Attach{Term: s.Term}}
 }
 
-// startUnlessFailed starts the standby. One that did not start in this term is not tried over and over: under a
-// reigning primary it is cloned anew, and in an election it waits for the next term.
+// startUnlessFailed starts the standby. Under a reigning primary one that did not start is cloned anew; in an election
+// its report may be what everybody waits for, so it is tried again.
 func startUnlessFailed(v cluster.View) []cluster.Action {
-	if v.Postgres.FailedTerm == v.State.Term && v.Postgres.FailedAction == "start" {
+	if v.State.Phase == cluster.Reigning && v.Postgres.FailedTerm == v.State.Term && v.Postgres.FailedAction == "start" {
 		return nil
 	}
 	return []cluster.Action{cluster.Start{}}

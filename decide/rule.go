@@ -25,7 +25,7 @@ func changeRule(v cluster.View) []cluster.Action {
 		return []cluster.Action{cluster.SetNames{Rule: s.Rule}} // somebody else wrote the names
 	case !s.Rule.Covers(want):
 		return []cluster.Action{recordRule(v, s.Rule.Joint(want), "extend the commit rule to ")}
-	case !p.Names.Same(want):
+	case !p.Names.Same(want) || p.NamesLSN == 0 && want.K > 0: // seen in one session is not yet in force for all
 		return []cluster.Action{cluster.SetNames{Rule: want}}
 	case proven(v, record):
 		return []cluster.Action{recordRule(v, record, "commit rule: ")}

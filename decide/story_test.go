@@ -35,7 +35,7 @@ func tell(t *testing.T, file string) {
 		t.Fatal(err)
 	}
 	v := cluster.View{
-		Now: time.Hour, Since: time.Minute, StoreOK: true, Reports: map[string]cluster.Report{}, Peers: map[string]cluster.Peer{},
+		Now: time.Hour, Since: time.Minute, LeaseFrom: time.Hour, StoreOK: true, Reports: map[string]cluster.Report{}, Peers: map[string]cluster.Peer{},
 		Settings: cluster.Settings{
 			Durability: cluster.Quorum, Copies: 1, Detect: 700 * time.Millisecond, Lease: 3 * time.Second,
 			AgentGrace: 3 * time.Second, GuardDelay: time.Second, AntiFlap: time.Minute,
