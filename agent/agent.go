@@ -118,6 +118,7 @@ type seen struct {
 	probeHeard  time.Time
 	probing     bool
 	note        string
+	holding     bool // new connections wait here because of a switchover
 	doing       bool // a slow action is under way
 	wantPromise cluster.Term
 	recloneWhy  string // an operator asked for a new copy: why
@@ -279,6 +280,9 @@ func (a *Agent) look(ctx context.Context) {
 	a.cfg.Router.SetRoute(route, addresses(v.Members))
 	b := decide.Beat(v)
 	b.Note = a.currentNote()
+	a.mu.Lock()
+	a.holding = b.Holding
+	a.mu.Unlock()
 	if a.cfg.Extra != nil {
 		a.cfg.Extra(&b)
 	}

@@ -68,7 +68,7 @@ func (a *Agent) doSlow(ctx context.Context, v cluster.View, x cluster.Action) er
 	case cluster.Promote:
 		return bounded(promoteBound, func(ctx context.Context) error { return pg.Promote(ctx, x.Timeline, x.Rule) })
 	case cluster.Handover:
-		return bounded(handoverBound, func(ctx context.Context) error { return a.handover(ctx, x) })
+		return bounded(handoverBound, func(ctx context.Context) error { return a.handover(ctx, v, x) })
 	case cluster.Rewind:
 		return bounded(rewindBound, func(ctx context.Context) error { return a.rewind(ctx, v, x) })
 	case cluster.Clone:
@@ -79,7 +79,7 @@ func (a *Agent) doSlow(ctx context.Context, v cluster.View, x cluster.Action) er
 
 // handover prepares the switchover. PostgreSQL's fast stop ends only after every attached WAL receiver has confirmed the
 // shutdown checkpoint, so the target holds all of it when the stop returns.
-func (a *Agent) handover(ctx context.Context, x cluster.Handover) error {
+func (a *Agent) handover(ctx context.Context, v cluster.View, x cluster.Handover) error {
 	pg := a.cfg.Postgres
 	if err := pg.Checkpoint(ctx); err != nil {
 		return err
@@ -89,7 +89,45 @@ func (a *Agent) handover(ctx context.Context, x cluster.Handover) error {
 			return err
 		}
 	}
+	if err := a.hold(ctx, v, x); err != nil {
+		return err
+	}
 	return pg.Stop(ctx, postgres.Fast)
+}
+
+// hold makes new connections wait on every host that is heard, and returns when their beats say that they do: one that
+// came a moment later would meet a server that is shutting down.
+func (a *Agent) hold(ctx context.Context, v cluster.View, x cluster.Handover) error {
+	req := *v.Request
+	req.Begun, req.To = true, x.To
+	sctx, cancel := context.WithTimeout(ctx, storeBound)
+	defer cancel()
+	if err := a.cfg.Store.PutRequest(sctx, req); err != nil {
+		return err
+	}
+	ctx, cancel = context.WithTimeout(ctx, a.cfg.Settings().Detect)
+	defer cancel()
+	for !a.allHold(v) {
+		select {
+		case <-ctx.Done():
+			return nil // one that does not hear us serves nobody for long either
+		case <-time.After(2 * time.Millisecond):
+		}
+	}
+	return nil
+}
+
+func (a *Agent) allHold(v cluster.View) bool {
+	detect := a.cfg.Settings().Detect
+	for _, m := range v.Members {
+		p, ok := a.cfg.Beats.Peers()[m.Name]
+		if ok && time.Since(p.HeardAt) < detect && !p.Beat.Holding {
+			return false
+		}
+	}
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return a.holding
 }
 
 // nearEnough is how far behind, in bytes, a switchover's target may be when the primary is stopped: the rest is sent

@@ -7,6 +7,7 @@ import (
 	"os/signal"
 	"syscall"
 
+	"standfast/guard"
 	"standfast/store/embed"
 )
 
@@ -17,6 +18,8 @@ func runHidden(args []string, stdin io.Reader, stderr io.Writer) (code int, ok b
 		return 0, false
 	}
 	switch args[0] {
+	case "guard":
+		return guard.Main(args[1:]), true
 	case "etcd":
 		if len(args) != 2 {
 			fmt.Fprintln(stderr, "standfast etcd: this is started by standfast run, with the path of its configuration")

@@ -82,4 +82,8 @@ type Request struct {
 	To   string      `json:"to,omitempty"` // "": the best
 	By   string      `json:"by"`
 	At   int64       `json:"at"`
+
+	// Begun is set by the primary once a switchover's target has caught up: from now on new connections wait, and the
+	// floating address is the target's, so that those that wait do so where they will be served.
+	Begun bool `json:"begun,omitempty"`
 }

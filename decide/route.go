@@ -46,7 +46,19 @@ func admitted(v cluster.View, t cluster.Term) string {
 // held: while a switchover is under way new connections wait rather than being cut a moment later.
 func held(v cluster.View) bool {
 	r := v.Request
-	return r != nil && v.State != nil && r.Term == v.State.Term && r.Kind == cluster.Switchover
+	return r != nil && v.State != nil && r.Term == v.State.Term && r.Kind == cluster.Switchover && r.Begun
+}
+
+// Holder is the member that the floating address belongs to: the primary's, or already a switchover's target once the
+// hand-over has begun. "" while nobody is known: then it stays where it is.
+func Holder(s *cluster.State, r *cluster.Request) string {
+	switch {
+	case s == nil:
+		return ""
+	case r != nil && r.Term == s.Term && r.Kind == cluster.Switchover && r.Begun && r.To != "":
+		return r.To
+	}
+	return s.Primary
 }
 
 func readTargets(v cluster.View, t cluster.Term) []cluster.ReadTarget {

@@ -108,7 +108,7 @@ func step(v *cluster.View, w []string) ([]string, error) {
 	case "report":
 		v.Reports[w[1]] = cluster.Report{Term: v.State.Term, Member: w[1], Position: p.position("at"), Priority: 100}
 	case "request":
-		v.Request = &cluster.Request{ID: "r", Kind: cluster.RequestKind(w[1]), Term: v.State.Term, To: args["to"], By: "alice"}
+		v.Request = &cluster.Request{ID: "r", Kind: cluster.RequestKind(w[1]), Term: v.State.Term, To: args["to"], By: "alice", Begun: p.has("begun")}
 	case "standbys":
 		v.Postgres.Standbys = nil
 		for _, s := range w[1:] {

@@ -46,6 +46,7 @@ type Node struct {
 	beats  *beat.Beats
 	router *router.Router
 	agent  *agent.Agent
+	guard  *guarded // nil on a witness
 	api    *api.Server
 
 	members     atomic.Pointer[[]cluster.Member]

@@ -1,6 +1,7 @@
 package node
 
 import (
+	"context"
 	"crypto/subtle"
 	"crypto/tls"
 	"errors"
@@ -134,10 +135,14 @@ func (n *Node) openAgent() error {
 		Log: n.log.With("part", "agent"), Settings: n.agreed.settings, OnView: n.onView, Extra: n.completeBeat,
 		Probe: relay.Probe,
 	}
+	var err error
 	if n.pg != nil {
 		cfg.Postgres, cfg.Relay = n.pg, n.relay
+		if n.guard, err = n.startGuard(context.Background()); err != nil {
+			return err
+		}
+		cfg.Guard = n.guard
 	}
-	var err error
 	n.agent, err = agent.New(cfg)
 	return err
 }
@@ -204,8 +209,12 @@ func (n *Node) routerStatus(r cluster.Route) api.Router {
 
 func (n *Node) close() error {
 	var err error
+	if n.guard != nil {
+		err = n.guard.guard.Close() // an armed one keeps its deadline: the next agent has until then to take over
+		n.guard = nil
+	}
 	if n.storeClose != nil {
-		err = n.storeClose()
+		err = errors.Join(err, n.storeClose())
 	}
 	return err
 }

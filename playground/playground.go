@@ -16,6 +16,7 @@ import (
 	"standfast/certs"
 	"standfast/cluster"
 	"standfast/config"
+	"standfast/decide"
 	"standfast/ops"
 	"standfast/ops/founding"
 	"standfast/store"
@@ -260,20 +261,20 @@ func (p *Playground) follow(ctx context.Context) error {
 		defer close(p.watched)
 		defer s.Close() // it only ever read
 		for snap := range p.records.Watch(watch) {
-			p.take(snap.State)
+			p.take(snap.State, snap.Request)
 		}
 	}()
 	return nil
 }
 
 // take moves the address to whoever the record names.
-func (p *Playground) take(s *cluster.State) {
+func (p *Playground) take(s *cluster.State, r *cluster.Request) {
 	if s == nil {
 		return
 	}
 	holder := ""
 	for _, h := range p.Hosts {
-		if h.Name == s.Primary {
+		if h.Name == decide.Holder(s, r) {
 			holder = h.Address
 		}
 	}
