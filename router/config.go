@@ -47,9 +47,8 @@ type Config struct {
 const (
 	defaultHold = 10 * time.Second
 
-	// maxWorkers and one per two processors: Go's scheduler takes a processor from a thread that waits in the kernel, at
-	// each turn of its monitor, unless another is idle. With as many loops as processors that costs a third of the
-	// throughput; one loop carries more than PostgreSQL answers on the processors that are left.
+	// maxWorkers and one per two processors: a busy loop keeps its processor (see loop.wait), so others must be left.
+	// One loop carries more than PostgreSQL answers on the processors that remain.
 	maxWorkers = 4
 
 	spareFiles = 256 // open files left to everything else in the process

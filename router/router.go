@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
+	"runtime"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -29,6 +30,8 @@ type Router struct {
 	aside    sync.WaitGroup // goroutines beside the loops
 	asideMu  sync.Mutex     // orders aside.Add before aside.Wait
 	stopping atomic.Bool
+
+	busyWait time.Duration // 0 where the loops would leave no processor to others
 
 	order atomic.Pointer[cutOrder]
 
@@ -59,6 +62,9 @@ func New(cfg Config) (*Router, error) {
 		return nil, err
 	}
 	r := &Router{cfg: cfg, keys: keyring{at: map[cancelKey]netip.AddrPort{}}}
+	if cfg.Workers < runtime.GOMAXPROCS(0) {
+		r.busyWait = busyWait
+	}
 	r.table = newTable(&r.cfg)
 	r.table.lookup = r.lookup
 	r.order.Store(&cutOrder{})

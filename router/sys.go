@@ -10,7 +10,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// The calls of the hot path are raw: they never block (every socket is non-blocking, every wait here has no timeout), so
+// The calls of the hot path are raw: they don't block (every socket is non-blocking), or for a short time only (poll), so
 // the scheduler need not know of them. What may block goes through the ordinary calls of package unix.
 
 func read(fd int32, p []byte) (int, unix.Errno) {
@@ -29,9 +29,9 @@ func accept(fd int32) (int32, unix.Errno) {
 	return int32(n), errno
 }
 
-// poll returns the events that are ready now.
-func poll(ep int, ev []unix.EpollEvent) (int, unix.Errno) {
-	n, _, errno := unix.RawSyscall6(unix.SYS_EPOLL_PWAIT, uintptr(ep), uintptr(unsafe.Pointer(unsafe.SliceData(ev))), uintptr(len(ev)), 0, 0, 0)
+// poll returns the events that are ready within so many milliseconds.
+func poll(ep int, ev []unix.EpollEvent, ms int) (int, unix.Errno) {
+	n, _, errno := unix.RawSyscall6(unix.SYS_EPOLL_PWAIT, uintptr(ep), uintptr(unsafe.Pointer(unsafe.SliceData(ev))), uintptr(len(ev)), uintptr(ms), 0, 0)
 	return int(n), errno
 }
 
