@@ -9,6 +9,7 @@ import (
 	"log/slog"
 	"os"
 	"os/exec"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -26,7 +27,8 @@ const (
 )
 
 // limits keep the Go runtime of etcd small. The live heap is a few MB, so that frequent collections cost little. One
-// processor saves a fifth of the CPU time of an idle member, threads waking one another, and makes writes no slower.
+// processor saves a fifth of the CPU time of an idle member, threads waking one another, and makes writes no slower. What
+// the environment says comes first.
 var limits = []string{"GOGC=25", "GOMEMLIMIT=24MiB", "GOMAXPROCS=1"}
 
 // Child supervises the etcd process: it is started again whenever it ends, until Stop.
@@ -111,7 +113,7 @@ func (c *Child) run(ctx context.Context) error {
 	cmd := exec.CommandContext(ctx, c.exe, c.args...)
 	words := &tail{}
 	cmd.Stdout, cmd.Stderr = words, words
-	cmd.Env = append(os.Environ(), limits...)
+	cmd.Env = append(slices.Clone(limits), os.Environ()...) // of two the last one counts
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	in, err := cmd.StdinPipe()
 	if err != nil {

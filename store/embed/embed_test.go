@@ -144,39 +144,30 @@ func TestMoveLeaderAway(t *testing.T) {
 
 // TestDiskBound writes many revisions of few keys, some 20 MB, and looks at what is left of it on disk.
 func TestDiskBound(t *testing.T) {
-	const writers, each, size = 8, 600, 4 << 10
 	e := storetest.Start(t, 3)
 	s, a := open(t, e), e.Admin()
-	value := []byte(strings.Repeat("x", size))
-	var wg sync.WaitGroup
-	for i := range writers {
-		wg.Go(func() {
-			for range each {
-				write(t, s, fmt.Sprint("/standfast/k", i), value)
-			}
-		})
-	}
-	wg.Wait()
+	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
+	defer cancel()
+	fill(ctx, t, s, 1200, 16<<10)
 	before := usage(t, e.Nodes[0].DataDir)
-	leader, err := a.Leader(t.Context())
+	leader, err := a.Leader(ctx)
 	if err != nil {
 		t.Fatal(err)
 	}
-	// Two rounds: what was kept as the last revisions the first time is small the second time.
+	fill(ctx, t, s, 1200, 10) // the last thousand revisions are kept, so that large ones have to grow older than that
 	var order []string
-	for range 2 {
-		for range 1001 {
-			put(t, s, 1)
+	for {
+		name, err := a.Maintain(ctx)
+		if err != nil {
+			t.Fatal(err)
 		}
-		for name, err := a.Maintain(t.Context()); name != "" || err != nil; name, err = a.Maintain(t.Context()) {
-			if err != nil {
-				t.Fatal(err)
-			}
-			order = append(order, name)
+		if name == "" {
+			break
 		}
+		order = append(order, name)
 	}
-	if len(order) < 3 || order[2] != leader {
-		t.Errorf("rewritten in the order %v, want the leader %s last", order, leader)
+	if len(order) != 3 || order[2] != leader {
+		t.Errorf("rewritten in the order %v, want all, the leader %s last", order, leader)
 	}
 	for _, n := range e.Nodes {
 		after := usage(t, n.DataDir)
@@ -186,6 +177,22 @@ func TestDiskBound(t *testing.T) {
 		}
 	}
 	put(t, s, 3)
+}
+
+// fill makes n revisions of eight keys, with values of that size.
+func fill(ctx context.Context, t *testing.T, s *etcd.Store, n, size int) {
+	t.Helper()
+	const writers = 8
+	value := []byte(strings.Repeat("x", size))
+	var wg sync.WaitGroup
+	for i := range writers {
+		wg.Go(func() {
+			for range n / writers {
+				write(ctx, t, s, fmt.Sprint("/standfast/k", i), value)
+			}
+		})
+	}
+	wg.Wait()
 }
 
 func TestChildIsStartedAgain(t *testing.T) {
@@ -341,24 +348,23 @@ func open(t testing.TB, e *storetest.Etcd) *etcd.Store {
 // put writes n small keys.
 func put(t *testing.T, s *etcd.Store, n int) {
 	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	defer cancel()
 	for i := range n {
-		write(t, s, fmt.Sprint("/standfast/p", i), []byte("small"))
+		write(ctx, t, s, fmt.Sprint("/standfast/p", i), []byte("small"))
 	}
 }
 
 // write writes the key, again if the outcome is unknown, as it may be while etcd restarts, elects or is busy.
-func write(t *testing.T, s *etcd.Store, key string, value []byte) {
+func write(ctx context.Context, t *testing.T, s *etcd.Store, key string, value []byte) {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
-	defer cancel()
-	for {
+	for ctx.Err() == nil {
 		_, err := s.Put(ctx, key, value)
 		if err == nil {
 			return
 		}
 		if ctx.Err() != nil {
 			t.Error(err)
-			return
 		}
 	}
 }

@@ -121,15 +121,16 @@ func after(untried bool) time.Duration {
 	return hedge / 3
 }
 
-// once runs op at one endpoint, once. It is given up when that endpoint stops answering even what needs neither a majority
-// nor a disk; a slow one is waited for.
+// once runs op at one endpoint, once. It is given up when that endpoint has stopped answering and another one has not; a
+// slow one is waited for.
 func once[T any](ctx context.Context, s *Store, op operation[T]) (T, error) {
 	ctx, cancel := s.bound(ctx)
 	defer cancel()
 	var none T
-	e := s.order()[0]
+	order := s.order()
+	e := order[0]
 	answers := make(chan answer[T])
-	alive := make(chan error)
+	dead := make(chan bool)
 	if !s.spawn(func() { deliver(ctx, answers, ask(ctx, e, op)) }) {
 		return none, errClosed
 	}
@@ -147,15 +148,31 @@ func once[T any](ctx context.Context, s *Store, op operation[T]) (T, error) {
 			return a.value, nil
 		case <-tick.C:
 			s.suspect(e, false)
-			s.spawn(func() { deliver(ctx, alive, e.probe(ctx, aliveWithin, clientv3.WithSerializable())) })
-		case err := <-alive:
-			if err != nil {
+			s.spawn(func() { deliver(ctx, dead, outlived(ctx, e, order[1:])) })
+		case gone := <-dead:
+			if gone {
 				s.suspect(e, true)
 				return none, fmt.Errorf("etcd at %s: %w", e.url, errSilent)
 			}
 			tick.Reset(hedge)
 		}
 	}
+}
+
+// outlived reports whether the endpoint does not even answer what needs neither a majority nor a disk, while one of the
+// others serves linearizable reads. Where no other does, giving up would gain nothing: it is the whole machine or network
+// that is slow, or there is no other.
+func outlived(ctx context.Context, e *endpoint, others []*endpoint) bool {
+	well := make(chan bool, len(others))
+	for _, o := range others {
+		go func() { well <- o.probe(ctx, aliveWithin) == nil }()
+	}
+	silent := e.probe(ctx, aliveWithin, clientv3.WithSerializable()) != nil
+	alive := false
+	for range others {
+		alive = <-well || alive
+	}
+	return silent && alive
 }
 
 // bound ties ctx to the life of the store.

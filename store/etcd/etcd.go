@@ -7,7 +7,7 @@
 //   - The first endpoint (the local one) is preferred. When it has not answered within 150 ms, the request goes to the
 //     next one as well, if repeating it is safe; the first answer counts.
 //   - A request that may not be repeated is given up, its outcome unknown, once its endpoint does not even answer a
-//     serializable read.
+//     serializable read while another endpoint is well.
 //   - A watch runs on all endpoints at once and is merged by revision. An event arrives by the fastest way, and the loss
 //     of an endpoint costs a watch nothing at all, not even the time to notice it.
 package etcd
@@ -92,12 +92,23 @@ func Dial(t *tls.Config, endpoints ...string) (*clientv3.Client, error) {
 		DialKeepAliveTime:    10 * time.Second,
 		DialKeepAliveTimeout: 2 * time.Second,
 		MaxUnaryRetries:      1,
-		DialOptions: []grpc.DialOption{grpc.WithConnectParams(grpc.ConnectParams{
-			// The default doubles up to two minutes, which a host that comes back would have to wait.
-			Backoff:           backoff.Config{BaseDelay: 100 * time.Millisecond, Multiplier: 1.6, Jitter: 0.2, MaxDelay: time.Second},
-			MinConnectTimeout: time.Second,
-		})},
+		DialOptions: []grpc.DialOption{
+			grpc.WithChainUnaryInterceptor(failFast),
+			grpc.WithConnectParams(grpc.ConnectParams{
+				// The default doubles up to two minutes, which a host that comes back would have to wait.
+				Backoff:           backoff.Config{BaseDelay: 100 * time.Millisecond, Multiplier: 1.6, Jitter: 0.2, MaxDelay: time.Second},
+				MinConnectTimeout: time.Second,
+			}),
+		},
 	})
+}
+
+// failFast makes a request that can't be sent return with the reason. clientv3 would have it wait for a connection, as it
+// assumes that there is another endpoint behind it.
+func failFast(
+	ctx context.Context, method string, req, reply any, cc *grpc.ClientConn, invoke grpc.UnaryInvoker, opts ...grpc.CallOption,
+) error {
+	return invoke(ctx, method, req, reply, cc, append(opts, grpc.WaitForReady(false))...)
 }
 
 func withScheme(endpoint string, secure bool) string {

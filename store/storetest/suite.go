@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -137,11 +138,13 @@ func revisions(t *testing.T, w World, p string) {
 	}
 }
 
-// counter raises one number from several handles at once: every success must count exactly once.
+// counter raises one number from several handles at once: every success must count exactly once, and what is unknown at
+// most once.
 func counter(t *testing.T, w World, p string) {
 	const writers, each = 4, 15
 	ctx := within(t)
 	var wg sync.WaitGroup
+	var unknown atomic.Int64
 	for range writers {
 		s := open(t, w)
 		wg.Go(func() {
@@ -151,15 +154,18 @@ func counter(t *testing.T, w World, p string) {
 				case err == nil:
 					done++
 				case !errors.Is(err, store.ErrConflict):
-					t.Errorf("increment: %v", err)
-					return
+					unknown.Add(1)
 				}
 			}
 		})
 	}
 	wg.Wait()
-	if got := string(must(open(t, w).Get(ctx, p+"n"))(t).Value); got != fmt.Sprint(writers*each) {
-		t.Errorf("counted %s, want %d", got, writers*each)
+	var got int64
+	if _, err := fmt.Sscan(string(must(open(t, w).Get(ctx, p+"n"))(t).Value), &got); err != nil {
+		t.Fatal(err)
+	}
+	if sure := int64(writers * each); got < sure || got > sure+unknown.Load() {
+		t.Errorf("counted %d, with %d successes and %d unknown outcomes", got, sure, unknown.Load())
 	}
 }
 
