@@ -42,7 +42,7 @@ func Ordinary(seed uint64) Plan {
 	p := Plan{
 		Name: "ordinary", Data: 3, Clients: 3, Copies: 1, Durability: cluster.Quorum, Faults: everyFault(),
 		Every: time.Duration(200+rng.IntN(1500)) * ms, Start: 4 * time.Second, Length: 25 * time.Second,
-		Break: 0.02, Die: 0.003, Hang: 0.003,
+		Break: 0.02, Die: 0.003, Hang: 0.003, Refuse: 0.01,
 	}
 	switch rng.IntN(8) {
 	case 0:

@@ -209,7 +209,11 @@ func (a *agent) handover(op *slowOp, to string) {
 		case s.dead:
 			a.ends(op, "the server is gone")
 		case caught:
-			a.stop(op, func() { a.ends(op, "") })
+			a.w.store.do(a, begun, func(outcome, *snap) {
+				if !op.cancelled {
+					a.stop(op, func() { a.ends(op, "") })
+				}
+			})
 		case tries > 100:
 			s.holding = false
 			a.ends(op, to+" does not catch up")
@@ -218,6 +222,17 @@ func (a *agent) handover(op *slowOp, to string) {
 		}
 	}
 	a.step1(op, w.between(10*ms, 50*ms), wait)
+}
+
+// begun notes in the request that the target has caught up: from now on new connections wait.
+func begun(s *snap) bool {
+	if s.request == nil {
+		return false
+	}
+	r := *s.request
+	r.Begun = true
+	s.request = &r
+	return true
 }
 
 // refresh reads the record linearizably right before data is touched, and gives up unless the term is the same and the
