@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"path/filepath"
 	"time"
 
 	"standfast/playground"
@@ -82,9 +83,10 @@ func (c *playgroundCmd) demo(a *app, p *playground.Playground) error {
 		return err
 	}
 	for _, act := range r.Acts {
-		fmt.Fprintf(a.stdout, "%s: %s took over, writes were out for %s\n", act.Fault, act.To, a.out.bold(fmt.Sprintf("%d ms", act.Outage.Milliseconds())))
+		fmt.Fprintf(a.stdout, "%s:\n  %s took over, writes were out for %d ms\n", act.Fault, act.To, act.Outage.Milliseconds())
 	}
-	verdict := fmt.Sprintf("writes were out for %d ms, %d acknowledged commits lost (of %d, all read back)", worst(r.Acts).Milliseconds(), len(r.Lost), r.Acknowledged)
+	fmt.Fprintf(a.stdout, "%d commits were acknowledged; all were looked for afterwards\n", r.Acknowledged)
+	verdict := fmt.Sprintf("writes were out for %d ms, %d acknowledged commits lost", worst(r.Acts).Milliseconds(), len(r.Lost))
 	if !r.OK() {
 		fmt.Fprintln(a.stdout, a.out.bad(verdict))
 		for _, o := range r.Overlaps {
@@ -108,9 +110,10 @@ func worst(acts []demo.Act) time.Duration {
 func (c *playgroundCmd) greet(a *app, p *playground.Playground) {
 	ports := p.Ports()
 	fmt.Fprintf(a.stdout, "\n%s\n\n", a.out.bold("The cluster runs. Connect with:"))
-	fmt.Fprintf(a.stdout, "  writing   psql '%s'\n", p.WriteDSN())
-	fmt.Fprintf(a.stdout, "  reading   psql '%s'\n", p.ReadDSN())
-	fmt.Fprintf(a.stdout, "  health    curl http://%s:%d/primary\n", p.Hosts[0].Address, ports.Health)
+	fmt.Fprintf(a.stdout, "  export PGPASSFILE=%s\n", p.PasswordFile())
+	fmt.Fprintf(a.stdout, "  psql -h %s -p %d -U %s     # writing: the primary, wherever it is\n", p.Floating(), ports.Write, playground.Name)
+	fmt.Fprintf(a.stdout, "  psql -h %s -p %d -U %s     # reading: a standby\n", p.Floating(), ports.Read, playground.Name)
+	fmt.Fprintf(a.stdout, "  curl http://%s:%d/primary              # a health check\n", p.Hosts[0].Address, ports.Health)
 	fmt.Fprintf(a.stdout, "\nTry, in another terminal:\n\n")
 	with := ""
 	if c.Dir != "" {
@@ -122,5 +125,5 @@ func (c *playgroundCmd) greet(a *app, p *playground.Playground) {
 	}
 	fmt.Fprintf(a.stdout, "  %s status%s --watch\n", self, with)
 	fmt.Fprintf(a.stdout, "  %s switchover%s\n", self, with)
-	fmt.Fprintf(a.stdout, "\nLogs are in %s. Ctrl-C ends everything.\n", p.Hosts[0].Dir+" and beside it")
+	fmt.Fprintf(a.stdout, "\nLogs: %s. Ctrl-C ends everything.\n", filepath.Join(filepath.Dir(p.Hosts[0].Dir), "pg*", "standfast.log"))
 }

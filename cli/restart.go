@@ -3,11 +3,14 @@ package cli
 import (
 	"fmt"
 	"strings"
+	"time"
 )
 
 type restartCmd struct {
-	Member  []string `help:"Only this member; may be repeated." placeholder:"MEMBER"`
-	Pending bool     `help:"Only where changed parameters wait for it."`
+	Members []string      `arg:"" optional:"" name:"member" help:"Only these; without any, all."`
+	Member  []string      `help:"The same as naming it." placeholder:"MEMBER" hidden:""`
+	Pending bool          `help:"Only where changed parameters wait for it."`
+	Timeout time.Duration `help:"For each member to follow again." default:"5m" placeholder:"5m"`
 }
 
 func (restartCmd) Help() string {
@@ -16,7 +19,7 @@ func (restartCmd) Help() string {
 Examples:
 
     standfast restart --pending
-    standfast restart --member pg2`
+    standfast restart pg2`
 }
 
 func (c *restartCmd) Run(a *app) error {
@@ -26,7 +29,7 @@ func (c *restartCmd) Run(a *app) error {
 	}
 	defer cl.Close()
 	s := a.steps()
-	done, err := cl.Restart(a.ctx, c.Member, c.Pending, s.show)
+	done, err := cl.Restart(a.ctx, append(c.Members, c.Member...), c.Pending, c.Timeout, s.show)
 	s.end()
 	if err != nil {
 		if len(done) > 0 {

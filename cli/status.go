@@ -118,6 +118,7 @@ func writeStatus(w io.Writer, s style, st *api.Status, failed []error, now time.
 	for _, err := range failed {
 		unusual = append(unusual, err.Error())
 	}
+	unusual = append(unusual, detached(st)...)
 	for _, u := range unusual {
 		fmt.Fprintf(w, "%s\n", s.warn(wrap("! "+u, s.width-1, "  ")))
 	}
@@ -154,4 +155,16 @@ func ago(d time.Duration) string {
 		return fmt.Sprintf("%d h %d min", int(d.Hours()), int(d.Minutes())%60)
 	}
 	return fmt.Sprintf("%d d %d h", int(d.Hours())/24, int(d.Hours())%24)
+}
+
+// detached tells of standbys that run and do not follow. A moment of that is normal after every change of primary, so the
+// members themselves don't warn of it; who looks should know all the same.
+func detached(st *api.Status) []string {
+	var out []string
+	for _, m := range st.Members {
+		if st.Primary != "" && m.Role == api.Standby && m.State == api.Running && !m.Attached {
+			out = append(out, fmt.Sprintf("%s runs but does not follow %s; if that lasts, look at its log", m.Name, st.Primary))
+		}
+	}
+	return out
 }

@@ -11,8 +11,8 @@ import (
 )
 
 // Restart restarts PostgreSQL on the named members, or on all: one after another, standbys first and the primary last, so
-// that each finds the others well.
-func (c *Cluster) Restart(ctx context.Context, members []string, onlyPending bool, progress func(api.Progress)) ([]string, error) {
+// that each finds the others well. It gives up on a member that does not follow again within the time.
+func (c *Cluster) Restart(ctx context.Context, members []string, onlyPending bool, within time.Duration, progress func(api.Progress)) ([]string, error) {
 	st, err := c.look(ctx)
 	if err != nil {
 		return nil, err
@@ -22,7 +22,7 @@ func (c *Cluster) Restart(ctx context.Context, members []string, onlyPending boo
 		return nil, err
 	}
 	for i, name := range order {
-		if err := c.Client.Restart(ctx, api.RestartRequest{Member: name, OnlyPending: onlyPending}, progress); err != nil {
+		if err := c.Client.Restart(ctx, api.RestartRequest{Member: name, OnlyPending: onlyPending, Timeout: within}, progress); err != nil {
 			return order[:i], fmt.Errorf("restart %s: %w", name, err)
 		}
 	}

@@ -168,3 +168,6 @@ func (p *Playground) Whole(ctx context.Context) bool {
 
 // Ports are the ports of every member.
 func (p *Playground) Ports() config.Ports { return p.cfg.ports() }
+
+// Floating is the address that follows the primary.
+func (p *Playground) Floating() string { return p.cfg.Floating }
