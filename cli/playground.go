@@ -33,14 +33,16 @@ Examples:
 }
 
 func (c *playgroundCmd) Run(a *app) error {
+	cfg := playground.Config{Nodes: c.Nodes, Dir: c.Dir, Detection: c.Detection, Keep: c.Keep, Floating: c.Floating, Settings: c.Set}
+	if err := cfg.Check(); err != nil {
+		return &usageError{err}
+	}
 	if err := playground.Become(); err != nil {
 		return err
 	}
 	s := a.steps()
-	say := func(text string) { s.show(progress(text)) }
-	p, err := playground.Start(a.ctx, playground.Config{
-		Nodes: c.Nodes, Dir: c.Dir, Detection: c.Detection, Keep: c.Keep, Floating: c.Floating, Settings: c.Set, Say: say,
-	})
+	cfg.Say = func(text string) { s.show(progress(text)) }
+	p, err := playground.Start(a.ctx, cfg)
 	s.end()
 	if err != nil {
 		if a.ctx.Err() != nil {

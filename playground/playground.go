@@ -59,7 +59,7 @@ type Playground struct {
 // Start checks the machine, makes the files, starts the members and returns when all of them take part. When it fails, or
 // ctx ends meanwhile, nothing is left running.
 func Start(ctx context.Context, cfg Config) (_ *Playground, err error) {
-	if err := cfg.fill(); err != nil {
+	if err := cfg.Check(); err != nil {
 		return nil, err
 	}
 	p := &Playground{cfg: cfg, primary: make(chan struct{}, 1), watched: make(chan struct{})}
@@ -81,7 +81,8 @@ func Start(ctx context.Context, cfg Config) (_ *Playground, err error) {
 	return p, nil
 }
 
-func (c *Config) fill() error {
+// Check fills in the defaults and refuses what makes no sense. Start does it too.
+func (c *Config) Check() error {
 	if c.Nodes == 0 {
 		c.Nodes = 3
 	}
@@ -103,6 +104,9 @@ func (c *Config) fill() error {
 	ip := net.ParseIP(c.Floating).To4()
 	if ip == nil || ip[0] != 127 || int(ip[3])+c.Nodes > 254 {
 		return fmt.Errorf("%s: the floating address of a playground lies in 127.0.0.0/8", c.Floating)
+	}
+	if _, err := config.Detection(c.Detection).Time(); err != nil {
+		return fmt.Errorf("detection: %w", err)
 	}
 	var err error
 	c.Dir, err = filepath.Abs(c.Dir)
