@@ -74,6 +74,7 @@ type Agent struct {
 	state         *cluster.State // the newest seen, by watch or by own write
 	electingSince cluster.Instant
 	lastFlap      cluster.Instant
+	open          bool  // openNow, as of this look
 	unsettled     int64 // a write over this revision of the record has an unknown outcome; 0: none
 	unmetSince    cluster.Instant
 	promised      cluster.Term
@@ -105,6 +106,7 @@ type seen struct {
 	termRowOf   cluster.Term
 	namesLSN    cluster.LSN
 	names       cluster.Rule
+	openNow     bool  // pg_hba lets clients in
 	unknown     int64 // revision over which a write of unknown outcome was tried
 	failed      string
 	failedKind  string
@@ -331,6 +333,7 @@ func (a *Agent) feedGuard(v cluster.View) {
 // collect takes over what quick actions have written to the store themselves.
 func (a *Agent) collect() {
 	a.mu.Lock()
+	a.open = a.openNow
 	written := a.written
 	a.written = nil
 	if a.unknown != 0 {

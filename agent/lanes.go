@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"standfast/cluster"
+	"standfast/decide"
 	"standfast/store"
 )
 
@@ -101,7 +102,8 @@ func (a *Agent) carryOut(ctx context.Context, v cluster.View, acts []cluster.Act
 	if a.quick != nil {
 		if !slices.ContainsFunc(a.quick.actions, func(x cluster.Action) bool {
 			_, settling := x.(settle)
-			return wanted(acts, x) || settling && !urgent
+			_, opening := x.(openReads)
+			return wanted(acts, x) || settling && !urgent || opening && decide.Readable(v)
 		}) {
 			a.quick.cancel(errUnwanted)
 		}
@@ -110,7 +112,11 @@ func (a *Agent) carryOut(ctx context.Context, v cluster.View, acts []cluster.Act
 	if time.Now().Before(a.notBefore) {
 		return
 	}
-	a.start(ctx, v, a.settledFirst(acts))
+	acts = a.settledFirst(acts)
+	if len(acts) == 0 && a.slow == nil && !a.open && decide.Readable(v) {
+		acts = []cluster.Action{openReads{}}
+	}
+	a.start(ctx, v, acts)
 }
 
 // settledFirst lets nothing but Fence and Promise be done while the outcome of a write of the record is unknown: that

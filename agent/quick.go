@@ -43,6 +43,8 @@ func (a *Agent) do(ctx context.Context, v cluster.View, x cluster.Action) error 
 		return a.refuse(ctx, x)
 	case settle:
 		return a.settle(ctx, x)
+	case openReads:
+		return a.openReads(ctx)
 	}
 	return fmt.Errorf("no executor for %T", x)
 }
@@ -51,7 +53,7 @@ func (a *Agent) do(ctx context.Context, v cluster.View, x cluster.Action) error 
 // does not die: the route must not wait for it.
 func (a *Agent) fence(ctx context.Context, x cluster.Fence) error {
 	a.mu.Lock()
-	a.admitted, a.termRow, a.termRowOf = 0, 0, 0
+	a.admitted, a.termRow, a.termRowOf, a.openNow = 0, 0, 0, false
 	a.mu.Unlock()
 	a.cfg.Relay.Detach(x.Reason)
 	ctx, cancel := context.WithTimeout(ctx, fenceBound)
@@ -188,15 +190,37 @@ func (a *Agent) admit(ctx context.Context, v cluster.View, x cluster.Admit) erro
 		}
 	}
 	a.mu.Lock()
-	a.admitted = x.Term
+	a.admitted, a.openNow = x.Term, true
 	a.mu.Unlock()
 	a.recordReign(v)
 	return nil
 }
 
+// openReads lets clients into a standby that may serve reads. They stay when it is detached for an election: the routers
+// bound how stale a read can be; a promotion closes clients out again before it begins.
+type openReads struct{}
+
+func (openReads) String() string { return "let readers in" }
+
+func (a *Agent) openReads(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, sqlBound)
+	defer cancel()
+	if err := a.cfg.Postgres.OpenClients(ctx); err != nil {
+		return err
+	}
+	a.setOpen(true)
+	return nil
+}
+
+func (a *Agent) setOpen(open bool) {
+	a.mu.Lock()
+	a.openNow = open
+	a.mu.Unlock()
+}
+
 func (a *Agent) expel(ctx context.Context, x cluster.Expel) error {
 	a.mu.Lock()
-	a.admitted = 0
+	a.admitted, a.openNow = 0, false
 	a.mu.Unlock()
 	ctx, cancel := context.WithTimeout(ctx, sqlBound)
 	defer cancel()

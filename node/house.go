@@ -97,13 +97,17 @@ func (n *Node) keepHouse(ctx context.Context) error {
 			if s.State != nil && s.State.Phase == cluster.Reigning && s.State.Term != history {
 				history = s.State.Term
 				n.keepSlots(ctx)
+				n.moveLeader(ctx)
 			}
 			n.readHistory(ctx)
 		case <-slots.C:
 			n.keepSlots(ctx)
 			n.readHistory(ctx)
+		case <-n.kick:
+			n.keepSlots(ctx)
 		case <-leader.C:
 			n.moveLeader(ctx)
+			n.findLeader(ctx)
 		case <-upkeep.C:
 			n.maintainStore(ctx)
 		}
@@ -206,6 +210,33 @@ func (n *Node) moveLeader(ctx context.Context) {
 	if err := n.etcd.leaveLeadership(ctx); err != nil {
 		n.log.Debug("move etcd's leadership", "error", err)
 	}
+}
+
+// kickHouse has the slots looked after now: PostgreSQL has just begun to answer.
+func (n *Node) kickHouse() {
+	select {
+	case n.kick <- struct{}{}:
+	default:
+	}
+}
+
+// findLeader notes whose etcd leads, for the status.
+func (n *Node) findLeader(ctx context.Context) {
+	if n.etcd == nil {
+		return
+	}
+	ctx, cancel := context.WithTimeout(ctx, storeTime)
+	defer cancel()
+	if name, err := n.etcd.admin.Leader(ctx); err == nil {
+		n.leader.Store(&name)
+	}
+}
+
+func (n *Node) storeLeader() string {
+	if p := n.leader.Load(); p != nil {
+		return *p
+	}
+	return ""
 }
 
 func (n *Node) maintainStore(ctx context.Context) {

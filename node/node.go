@@ -57,13 +57,16 @@ type Node struct {
 	viewChanged broadcast
 	storeClose  func() error
 	lastMark    mark
+	wasUp       bool          // the agent's loop only
+	kick        chan struct{} // keep house now
+	leader      atomic.Pointer[string]
 	behindSince time.Time // the agent's loop only, as lastMark
 }
 
 // New prepares the member: it reads certificates and secrets, finds PostgreSQL and opens its ports, so that whatever is
 // wrong with the host is told before anything runs.
 func New(cfg config.Node, log *slog.Logger) (*Node, error) {
-	n := &Node{cfg: cfg, log: log, version: Version, started: time.Now()}
+	n := &Node{cfg: cfg, log: log, version: Version, started: time.Now(), kick: make(chan struct{}, 1)}
 	n.agreed.log, n.agreed.cfg = log, cfg.Bootstrap
 	founders := make([]cluster.Member, 0, len(cfg.Members))
 	for _, m := range cfg.Members {

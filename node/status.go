@@ -18,6 +18,10 @@ func (n *Node) Snapshot() *api.Status { return n.status.Load() }
 func (n *Node) onView(v cluster.View, r cluster.Route) {
 	n.view.Store(&v)
 	n.viewChanged.broadcast()
+	if up := v.Postgres.Up; up != n.wasUp {
+		n.wasUp = up
+		n.kickHouse()
+	}
 	now := time.Now()
 	last := n.status.Load()
 	if last != nil && now.Sub(last.Observed) < statusPace && !n.important(v, r) {
@@ -62,7 +66,7 @@ func (n *Node) buildStatus(v cluster.View, r cluster.Route, now time.Time) *api.
 	s := &api.Status{
 		Schema: api.Schema, Version: n.version, Cluster: n.cfg.Cluster, Self: n.cfg.Name, Observed: now,
 		Paused: v.Settings.Paused, Request: v.Request, Warnings: []string{},
-		Store:   api.Store{OK: v.StoreOK, Kind: n.storeKind()},
+		Store:   api.Store{OK: v.StoreOK, Kind: n.storeKind(), Leader: n.storeLeader()},
 		Router:  n.routerStatus(r),
 		History: n.history(),
 	}
