@@ -2,11 +2,15 @@ package postgres
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
+	"regexp"
+	"strconv"
 	"strings"
 
 	"github.com/jackc/pgx/v5"
+	"golang.org/x/sys/unix"
 
 	"standfast/pgconf"
 )
@@ -89,19 +93,72 @@ func (s *Server) endClients(ctx context.Context) error {
 	superuser := s.config().Superuser
 	return s.control.use(ctx, func(conn *pgx.Conn) error {
 		for {
+			// Those that are still logging in first: whoever is done with it by now is in the table.
+			entering, err := s.endEntering()
+			if err != nil {
+				return err
+			}
 			var left int
-			err := conn.QueryRow(ctx, `select count(pg_terminate_backend(pid)) from pg_stat_activity
+			err = conn.QueryRow(ctx, `select count(pg_terminate_backend(pid)) from pg_stat_activity
 				where backend_type = 'client backend' and pid <> pg_backend_pid()
 				and not (usename = $1 and application_name like $2 || '%') and usename is distinct from $3`,
 				superuser, ourApplication, pgconf.MonitorRole).Scan(&left)
-			if err != nil || left == 0 {
+			if err != nil || left+entering == 0 {
 				return err
 			}
 			if err := pause(ctx); err != nil {
-				return fmt.Errorf("%d sessions do not end: %w", left, err)
+				return fmt.Errorf("%d sessions do not end: %w", left+entering, err)
 			}
 		}
 	})
+}
+
+// entering matches the title of a process whose client is logging in: "postgres: pg1: user database host activity".
+// pg_stat_activity does not list it, and it was let in by the pg_hba.conf of the moment it was born.
+var entering = regexp.MustCompile(`^postgres: .*(\(\d+\)|\[local\]) (initializing|authentication|startup)$`)
+
+// endEntering ends the processes whose clients are logging in, and returns how many there were. Our own sessions are
+// the superuser's, over the Unix socket.
+func (s *Server) endEntering() (int, error) {
+	w := s.postmaster()
+	if w == nil {
+		return 0, nil
+	}
+	pids, err := children(w.pid)
+	if err != nil {
+		return 0, fmt.Errorf("look for sessions that log in: %w", err)
+	}
+	ours := " " + s.config().Superuser + " postgres [local] "
+	n := 0
+	for _, pid := range pids {
+		b, err := os.ReadFile(fmt.Sprintf("/proc/%d/cmdline", pid))
+		title := strings.TrimRight(string(b), "\x00 ")
+		if err != nil || !entering.MatchString(title) || strings.Contains(title, ours) {
+			continue
+		}
+		n++
+		if err := unix.Kill(pid, unix.SIGTERM); err != nil && !errors.Is(err, unix.ESRCH) {
+			return n, fmt.Errorf("end a session that logs in: %w", err)
+		}
+	}
+	return n, nil
+}
+
+// children lists a process's children.
+func children(pid int) ([]int, error) {
+	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/task/%d/children", pid, pid))
+	if err != nil {
+		return nil, err
+	}
+	var pids []int
+	for f := range strings.FieldsSeq(string(b)) {
+		n, err := strconv.Atoi(f)
+		if err != nil {
+			return nil, err
+		}
+		pids = append(pids, n)
+	}
+	return pids, nil
 }
 
 // lineOf gives one line of a text, counted from 1.

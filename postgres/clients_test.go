@@ -3,10 +3,13 @@ package postgres_test
 import (
 	"context"
 	"fmt"
+	"net"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgproto3"
 
 	"standfast/cluster"
 )
@@ -30,7 +33,11 @@ func TestClients(t *testing.T) {
 	}
 	conn, err := dial()
 	must(t, err)
+	slow := enter(t, a) // let in by the open file, and not through the door yet
 	must(t, a.CloseClients(ctx, true))
+	if n, err := slow.Read(make([]byte, 1)); err == nil {
+		t.Fatalf("a client that was logging in is still being listened to: %d bytes", n)
+	}
 	if err := conn.Ping(ctx); err == nil {
 		t.Fatal("a session outlived CloseClients")
 	}
@@ -143,4 +150,22 @@ func TestNames(t *testing.T) {
 	if got := b.observe(t).Postgres.Names; !got.Same(cluster.NewRule(1)) {
 		t.Fatalf("a standby's names are %v", got)
 	}
+}
+
+// enter begins to log in over TCP and stops where the server asks for the password.
+func enter(t *testing.T, n *node) net.Conn {
+	t.Helper()
+	c, err := net.Dial("tcp", n.addr())
+	must(t, err)
+	t.Cleanup(func() { c.Close() })
+	must(t, c.SetDeadline(time.Now().Add(time.Minute)))
+	front := pgproto3.NewFrontend(c, c)
+	front.Send(&pgproto3.StartupMessage{ProtocolVersion: pgproto3.ProtocolVersionNumber, Parameters: map[string]string{"user": "app", "database": "postgres"}})
+	must(t, front.Flush())
+	m, err := front.Receive()
+	must(t, err)
+	if _, ok := m.(*pgproto3.AuthenticationSASL); !ok {
+		t.Fatalf("asked for a password, the server sent %T", m)
+	}
+	return c
 }

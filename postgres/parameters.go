@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"maps"
 	"os"
+	"path/filepath"
 	"regexp"
 	"slices"
 	"strconv"
@@ -45,11 +46,13 @@ func (c Config) tryParameters(ctx context.Context, params map[string]string) err
 		return err
 	}
 	defer os.RemoveAll(dir)
-	if err := c.scratch(dir); err != nil {
+	full, err := c.scratch(dir)
+	if err != nil {
 		return err
 	}
+	full = full && v.Major >= 15
 	ask := "max_connections"
-	if v.Major >= 15 {
+	if full {
 		ask = "shared_memory_size"
 	}
 	args := []string{"-D", dir, "-C", ask, "-c", "data_directory=" + dir, "-c", "log_min_messages=fatal"}
@@ -61,30 +64,30 @@ func (c Config) tryParameters(ctx context.Context, params map[string]string) err
 	if errors.As(err, &perr) {
 		return errors.New(plainMessage(perr.Said))
 	}
-	if err != nil || v.Major < 15 {
+	if err != nil || !full {
 		return err
 	}
 	return fitsMemory(out)
 }
 
-// scratch fills a directory with just enough to be taken for a data directory.
-func (c Config) scratch(dir string) error {
+// scratch fills a directory with just enough to be taken for a data directory. Before there is data it can't, reports
+// false, and less is checked.
+func (c Config) scratch(dir string) (full bool, err error) {
+	full = true
 	for _, f := range []string{"PG_VERSION", "global/pg_control"} {
-		b, err := os.ReadFile(c.DataDir + "/" + f)
+		b, err := os.ReadFile(filepath.Join(c.DataDir, f))
+		if errors.Is(err, os.ErrNotExist) {
+			full = false
+			continue
+		}
+		if err == nil {
+			err = errors.Join(c.makeDir(filepath.Join(dir, "global")), c.writeFile(filepath.Join(dir, f), b, false))
+		}
 		if err != nil {
-			return fmt.Errorf("copy the control file: %w", err)
-		}
-		if err := c.makeDir(dir + "/global"); err != nil {
-			return err
-		}
-		if err := c.writeFile(dir+"/"+f, b, false); err != nil {
-			return err
+			return false, fmt.Errorf("copy %s: %w", f, err)
 		}
 	}
-	if err := c.writeFile(dir+"/postgresql.conf", nil, false); err != nil {
-		return err
-	}
-	return c.own(dir)
+	return full, errors.Join(c.writeFile(filepath.Join(dir, "postgresql.conf"), nil, false), c.own(dir))
 }
 
 var severity = regexp.MustCompile(`^.*?(FATAL|ERROR|LOG|HINT|DETAIL|WARNING): +`)

@@ -47,6 +47,10 @@ func (s *Server) promote(ctx context.Context, tl cluster.Timeline, r cluster.Rul
 	if err := s.endClients(ctx); err != nil {
 		return err
 	}
+	// Members attach within milliseconds of the promotion, and each needs its slot here.
+	if err := s.EnsureSlots(ctx, s.config().Members); err != nil {
+		return err
+	}
 	if err := s.skipTimelines(ctx, tl); err != nil {
 		return err
 	}

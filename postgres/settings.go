@@ -21,9 +21,11 @@ import (
 // hears a living primary; it is asked for by the standby's own connection.
 const receiverOptions = "-c wal_sender_timeout=400ms"
 
-// RetryInterval is wal_retrieve_retry_interval: how soon after a failed attempt a standby looks for WAL again. A
-// detached standby's receiver waits in the relay and does not retry, so this costs only while the agent is gone.
-const RetryInterval = "100ms"
+// retryInterval is wal_retrieve_retry_interval: how soon after the last attempt that failed a standby looks for WAL again.
+// A failover makes two such attempts, one when the relay detaches and one where the old timeline ends, so the default of
+// five seconds would be added to it. It costs nothing while a receiver is held; while the relay's socket is gone
+// PostgreSQL makes a process and a line of log at this pace, until the agent is back or the guard has ended it.
+const retryInterval = "50ms"
 
 // commandLine gives the parameters that safety rests on. On the command line they outrank every file and ALTER SYSTEM
 // ("Setting Parameters", section "Parameter Interaction via the Shell").
@@ -46,7 +48,7 @@ func (c Config) commandLine() []pgconf.Setting {
 		{Name: "fsync", Value: "on"},
 		{Name: "full_page_writes", Value: "on"},
 		{Name: "restart_after_crash", Value: "off"},
-		{Name: "wal_retrieve_retry_interval", Value: RetryInterval},
+		{Name: "wal_retrieve_retry_interval", Value: retryInterval},
 		{Name: "data_sync_retry", Value: "off"},
 	}
 	if c.CA != "" {

@@ -14,6 +14,10 @@ func TestParameters(t *testing.T) {
 	w := newWorld(t, "pg1")
 	a := w.nodes["pg1"]
 	ctx := bounded(t)
+	if err := a.CheckParameters(ctx, map[string]string{"work_mem": "lots"}); err == nil {
+		t.Error("before there is data nothing is checked")
+	}
+	must(t, a.CheckParameters(ctx, map[string]string{"work_mem": "5MB"}))
 	must(t, a.Init(ctx))
 	for _, c := range []struct{ name, value, want string }{
 		{"work_mem", "lots", `invalid value for parameter "work_mem": "lots"`},

@@ -14,27 +14,26 @@ import (
 // standby alike: whoever wins must not have recycled what a sibling needs. A slot that PostgreSQL has invalidated,
 // because its WAL exceeded max_slot_wal_keep_size, is dropped and made anew.
 func (s *Server) EnsureSlots(ctx context.Context, members []string) error {
-	own := s.config().Name
-	return s.control.use(ctx, func(conn *pgx.Conn) error {
-		for _, m := range members {
-			if m == own {
-				continue
-			}
-			if err := ensureSlot(ctx, conn, pgconf.SlotName(m)); err != nil {
-				return fmt.Errorf("make the replication slot of %s: %w", m, err)
-			}
+	var slots []string
+	for _, m := range members {
+		if m != s.config().Name {
+			slots = append(slots, pgconf.SlotName(m))
 		}
-		return nil
-	})
-}
-
-func ensureSlot(ctx context.Context, conn *pgx.Conn, slot string) error {
-	_, err := conn.Exec(ctx, "select pg_drop_replication_slot(slot_name) from pg_replication_slots where slot_name = $1 and wal_status = 'lost' and not active", slot)
-	if err != nil {
-		return err
 	}
-	_, err = conn.Exec(ctx, "select pg_create_physical_replication_slot($1, true) where not exists (select from pg_replication_slots where slot_name = $1)", slot)
-	return err
+	err := s.control.use(ctx, func(conn *pgx.Conn) error {
+		_, err := conn.Exec(ctx, `select pg_drop_replication_slot(slot_name) from pg_replication_slots
+			where slot_name = any($1) and wal_status = 'lost' and not active`, slots)
+		if err != nil {
+			return err
+		}
+		_, err = conn.Exec(ctx, `select pg_create_physical_replication_slot(name, true) from unnest($1::name[]) name
+			where not exists (select from pg_replication_slots where slot_name = name)`, slots)
+		return err
+	})
+	if err != nil {
+		return fmt.Errorf("make the members' replication slots: %w", err)
+	}
+	return nil
 }
 
 // AdvanceSlots moves the members' slots here forward to what they have flushed, so that WAL can be recycled. A slot in

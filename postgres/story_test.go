@@ -33,6 +33,7 @@ func TestReigns(t *testing.T) {
 	if got := a.observe(t).Postgres.Names; !got.Equal(cluster.NewRule(1, "pg2", "pg3")) {
 		t.Fatalf("names in force: %v", got)
 	}
+	a.exec(t, "drop schema standfast cascade") // an existing cluster that was taken over has none
 	lsn, err := a.WriteTermRow(ctx, 7)
 	must(t, err)
 	w.awaitFlushed(b, a, lsn)

@@ -2,9 +2,11 @@ package postgres
 
 import (
 	"context"
+	"errors"
 	"fmt"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
 
 	"standfast/cluster"
 )
@@ -20,11 +22,23 @@ create table if not exists standfast.term (
 
 // WriteTermRow commits the row of a term on this primary without waiting for any standby, and returns a flushed position
 // at or after its commit.
+//
+// The table is made if it is not there: a cluster that Standfast took over has none.
 func (s *Server) WriteTermRow(ctx context.Context, t cluster.Term) (cluster.LSN, error) {
 	var text string
 	err := s.control.use(ctx, func(conn *pgx.Conn) error {
-		_, err := conn.Exec(ctx, `insert into standfast.term (term, primary_name) values ($1, $2)
-			on conflict (term) do update set at = clock_timestamp(), primary_name = excluded.primary_name`, int64(t), s.config().Name)
+		insert := func() error {
+			_, err := conn.Exec(ctx, `insert into standfast.term (term, primary_name) values ($1, $2)
+				on conflict (term) do update set at = clock_timestamp(), primary_name = excluded.primary_name`, int64(t), s.config().Name)
+			return err
+		}
+		err := insert()
+		var missing *pgconn.PgError
+		if errors.As(err, &missing) && (missing.Code == "42P01" || missing.Code == "3F000") { // undefined table, no such schema
+			if _, err = conn.Exec(ctx, termSchema); err == nil {
+				err = insert()
+			}
+		}
 		if err != nil {
 			return err
 		}
