@@ -1,0 +1,115 @@
+//go:build e2e
+
+package system
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"os/signal"
+	"syscall"
+	"testing"
+	"time"
+
+	"standfast/test/system/rig"
+)
+
+// all ends when the tests are interrupted; every playground and every wait hangs on it.
+var all context.Context
+
+// shared is the playground that the tests use one after the other; nil: none runs.
+var shared *rig.Rig
+
+// healTime is how long a cluster may take to be whole again after any fault. On an idle machine it is a few seconds.
+const healTime = 60 * time.Second
+
+func TestMain(m *testing.M) {
+	child, code, err := rig.Again(os.Stdout)
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		code = 1
+	}
+	if child && err == nil {
+		code = run(m)
+	}
+	os.Exit(code)
+}
+
+func run(m *testing.M) (code int) {
+	var stop context.CancelFunc
+	all, stop = signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	defer func() {
+		if err := stopShared(code != 0); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+		}
+	}()
+	return m.Run()
+}
+
+func stopShared(logs bool) error {
+	if shared == nil {
+		return nil
+	}
+	err := shared.Stop(logs)
+	shared = nil
+	return err
+}
+
+// whole returns the shared playground, whole; it is started if none runs, and anew if the last test left it broken, so that
+// one failure does not bring on others.
+func whole(t *testing.T) (r *rig.Rig, primary *rig.Node, term uint64) {
+	t.Helper()
+	if all.Err() != nil {
+		t.Fatal("interrupted")
+	}
+	if shared != nil {
+		var err error
+		if primary, term, err = shared.AwaitWhole(all, healTime); err == nil {
+			return shared, primary, term
+		}
+		t.Logf("what the test before left is not whole, so a new playground is started: %v", err)
+		if err := stopShared(true); err != nil {
+			t.Log(err)
+		}
+	}
+	shared = started(t)
+	primary, term, err := shared.AwaitWhole(all, healTime)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return shared, primary, term
+}
+
+// started starts a playground. A primary that lives may be replaced again at once, or the tests would wait for each other.
+func started(t *testing.T, settings ...string) *rig.Rig {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(all, 3*time.Minute)
+	defer cancel()
+	began := time.Now()
+	r, err := rig.Start(ctx, rig.Binary(), append([]string{"bootstrap.anti_flap=1s"}, settings...)...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Logf("a playground was started in %.1f s", time.Since(began).Seconds())
+	return r
+}
+
+// own stops the shared playground and starts one for this test alone.
+func own(t *testing.T, settings ...string) (r *rig.Rig, primary *rig.Node, term uint64) {
+	t.Helper()
+	if err := stopShared(false); err != nil {
+		t.Fatal(err)
+	}
+	r = started(t, settings...)
+	t.Cleanup(func() {
+		if err := r.Stop(t.Failed()); err != nil {
+			t.Error(err)
+		}
+	})
+	primary, term, err := r.AwaitWhole(all, healTime)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return r, primary, term
+}

@@ -1,0 +1,140 @@
+//go:build e2e
+
+package system
+
+import (
+	"context"
+	"testing"
+	"time"
+
+	"standfast/api"
+	"standfast/ops"
+	"standfast/playground/load"
+)
+
+// operation bounds what an operator asks for.
+const operation = 60 * time.Second
+
+func TestSwitchoverAndBack(t *testing.T) {
+	s := begin(t)
+	first, second := s.primary, s.standby()
+	for _, to := range []string{second.Name, first.Name} {
+		ctx, cancel := context.WithTimeout(all, operation)
+		moved, err := s.r.Client().Switchover(ctx, to, false, progress(t))
+		cancel()
+		must(t, err)
+		if moved.To != to {
+			t.Errorf("asked for %s, %s became primary", to, moved.To)
+		}
+		if now, _ := s.heal(); now.Name != to {
+			t.Errorf("%s reigns after a switchover to %s", now.Name, to)
+		}
+	}
+	s.end()
+	if n := load.Count(s.writers[0].Ops()); n[load.Refused] > 0 {
+		t.Errorf("%d connections were refused", n[load.Refused])
+	}
+}
+
+func TestRestartOfPrimary(t *testing.T) {
+	s := begin(t)
+	before := s.primary.Postmaster()
+	ctx, cancel := context.WithTimeout(all, operation)
+	defer cancel()
+	_, err := s.r.Client().Restart(ctx, []string{s.primary.Name}, false, 0, progress(t))
+	must(t, err)
+	if now, _ := s.end(); now != s.primary {
+		t.Errorf("%s reigns after %s was restarted", now.Name, s.primary.Name)
+	}
+	if after := s.primary.Postmaster(); after == before {
+		t.Errorf("the postmaster is process %d as before", after)
+	}
+}
+
+func TestReclone(t *testing.T) {
+	s := begin(t)
+	n := s.standby()
+	ctx, cancel := context.WithTimeout(all, operation)
+	defer cancel()
+	must(t, s.r.Client().Reclone(ctx, n.Name, false, progress(t)))
+	s.unmoved()
+}
+
+// TestPause: while failover is paused nobody takes over from a dead primary; after it somebody does.
+func TestPause(t *testing.T) {
+	s := begin(t)
+	ctx, cancel := context.WithTimeout(all, operation)
+	defer cancel()
+	must(t, s.r.Client().Pause(ctx, 5*time.Minute, progress(t)))
+	t.Cleanup(func() { _ = s.r.Client().Resume(context.WithoutCancel(ctx), nil) }) // the other tests need failovers
+	must(t, s.r.Await(ctx, "everybody knows of the pause", func(all map[string]*api.Status) string {
+		for _, n := range s.r.Nodes {
+			if all[n.Name] == nil || !all[n.Name].Paused {
+				return n.Name + " does not"
+			}
+		}
+		return ""
+	}))
+	must(t, s.primary.Kill())
+	if err := s.r.AwaitReign(all, s.term, 4*time.Second); err == nil { // six times the detection time
+		t.Error("somebody took over though failover was paused")
+	}
+	must(t, s.r.Client().Resume(ctx, progress(t)))
+	s.reign(takeover)
+	must(t, s.primary.Start())
+	s.end()
+}
+
+// progress writes the steps of an operation into the test's log.
+func progress(t *testing.T) func(api.Progress) {
+	return func(p api.Progress) { t.Logf("%s: %s", p.Step, p.Text) }
+}
+
+// TestParameterRefused: what PostgreSQL refuses is rejected when it is set, in its own words, and changes nothing.
+func TestParameterRefused(t *testing.T) {
+	s := begin(t)
+	for _, q := range []struct{ key, value string }{
+		{"work_mem", "lots"}, {"max_connections", "1000000000"}, {"no_such_parameter", "1"},
+	} {
+		ctx, cancel := context.WithTimeout(all, operation)
+		_, err := s.r.Client().SetKeys(ctx, []ops.SetKey{{Key: "postgresql.parameters." + q.key, Value: q.value}}, false, progress(t))
+		cancel()
+		if err == nil {
+			t.Errorf("%s = %s was accepted", q.key, q.value)
+			continue
+		}
+		t.Logf("%s = %s: %v", q.key, q.value, err)
+		if !mentions(err.Error(), q.key) {
+			t.Errorf("the refusal of %s does not name it: %v", q.key, err)
+		}
+	}
+	s.unmoved()
+}
+
+// TestParameterNeedsRestart: it is agreed at once, shown as waiting, and in force after the restart.
+func TestParameterNeedsRestart(t *testing.T) {
+	s := begin(t)
+	ctx, cancel := context.WithTimeout(all, 2*operation)
+	defer cancel()
+	_, err := s.r.Client().SetKeys(ctx, []ops.SetKey{{Key: "postgresql.parameters.max_connections", Value: "123"}}, false, progress(t))
+	must(t, err)
+	must(t, s.r.Await(ctx, "every member shows that it waits for a restart", func(all map[string]*api.Status) string {
+		for _, n := range s.r.Nodes {
+			if st := all[n.Name]; st == nil || !st.Me().PendingRestart {
+				return n.Name + " does not"
+			}
+		}
+		return ""
+	}))
+	restarted, err := s.r.Client().Restart(ctx, nil, true, 0, progress(t))
+	must(t, err)
+	if len(restarted) != len(s.r.Nodes) {
+		t.Errorf("restarted %v of %d members", restarted, len(s.r.Nodes))
+	}
+	s.end()
+	for _, n := range s.r.Nodes {
+		if got := s.ask(s.r.DSN(n.Address, s.r.Ports().Postgres), "SHOW max_connections"); got != "123" { // the server's own port
+			t.Errorf("max_connections is %s on %s", got, n.Name)
+		}
+	}
+}
