@@ -19,10 +19,19 @@ import (
 	"standfast/cluster"
 )
 
-const (
-	benchRounds  = 5
-	benchSeconds = "ROUTER_BENCH_SECONDS" // how long each run lasts, 4 if unset
+// What the environment may set. On a machine that others use too, many short rounds say more than a few long ones.
+var (
+	benchRounds  = number("ROUTER_BENCH_ROUNDS", 5)
+	benchSeconds = number("ROUTER_BENCH_SECONDS", 4) // of each run
+	benchWorkers = number("ROUTER_BENCH_WORKERS", 0) // Config.Workers
 )
+
+func number(name string, otherwise int) int {
+	if n, err := strconv.Atoi(os.Getenv(name)); err == nil && n > 0 {
+		return n
+	}
+	return otherwise
+}
 
 // BenchmarkBesideHAProxy compares pgbench -S directly, through HAProxy and through the router, in rounds that
 // alternate between them, and reports medians. It runs once, whatever -benchtime says:
@@ -41,11 +50,7 @@ func BenchmarkBesideHAProxy(b *testing.B) {
 		{"HAProxy", startHAProxy(b, server.addr)},
 		{"router", benchRouter(b, server.addr)},
 	}
-	seconds := 4
-	if n, err := strconv.Atoi(os.Getenv(benchSeconds)); err == nil {
-		seconds = n
-	}
-	b.Logf("%s, %d processors, pgbench -S -M prepared, %d rounds of %d s each, median (min-max) transactions/s", runtime.Version(), runtime.NumCPU(), benchRounds, seconds)
+	b.Logf("%s, %d processors, pgbench -S -M prepared, %d rounds of %d s each, median (min-max) transactions/s", runtime.Version(), runtime.NumCPU(), benchRounds, benchSeconds)
 	for _, connect := range []bool{false, true} {
 		for _, clients := range []int{1, 16, 64} {
 			kind := "session"
@@ -53,7 +58,7 @@ func BenchmarkBesideHAProxy(b *testing.B) {
 				kind = "connect"
 			}
 			b.Run(fmt.Sprintf("%s/clients=%d", kind, clients), func(b *testing.B) {
-				compare(b, pgbench, ways, clients, connect, seconds)
+				compare(b, pgbench, ways, clients, connect)
 			})
 		}
 	}
@@ -61,13 +66,13 @@ func BenchmarkBesideHAProxy(b *testing.B) {
 
 type benchWay struct{ name, addr string }
 
-func compare(b *testing.B, pgbench string, ways []benchWay, clients int, connect bool, seconds int) {
+func compare(b *testing.B, pgbench string, ways []benchWay, clients int, connect bool) {
 	got := map[string][]float64{}
 	var ratios []float64
 	for round := range benchRounds {
 		for i := range ways {
 			w := ways[(i+round)%len(ways)]
-			got[w.name] = append(got[w.name], runPgbench(b, pgbench, w.addr, clients, connect, seconds))
+			got[w.name] = append(got[w.name], runPgbench(b, pgbench, w.addr, clients, connect))
 		}
 		ratios = append(ratios, got["router"][round]/got["HAProxy"][round])
 	}
@@ -91,10 +96,10 @@ func median(v []float64) float64 {
 
 var tpsLine = regexp.MustCompile(`tps = ([0-9.]+)`)
 
-func runPgbench(b *testing.B, pgbench, addr string, clients int, connect bool, seconds int) float64 {
+func runPgbench(b *testing.B, pgbench, addr string, clients int, connect bool) float64 {
 	host, port, _ := net.SplitHostPort(addr)
 	args := []string{"-n", "-S", "-M", "prepared", "-c", strconv.Itoa(clients), "-j", strconv.Itoa(min(clients, 2)),
-		"-T", strconv.Itoa(seconds), "-h", host, "-p", port, "-U", "postgres"}
+		"-T", strconv.Itoa(benchSeconds), "-h", host, "-p", port, "-U", "postgres"}
 	if connect {
 		args = append(args, "-C")
 	}
@@ -152,11 +157,7 @@ listen write
 }
 
 func benchRouter(b *testing.B, server string) string {
-	cfg := Config{Write: []string{"127.0.0.1:0"}}
-	if n, err := strconv.Atoi(os.Getenv("ROUTER_BENCH_WORKERS")); err == nil {
-		cfg.Workers = n
-	}
-	r, err := New(cfg)
+	r, err := New(Config{Write: []string{"127.0.0.1:0"}, Workers: benchWorkers})
 	if err != nil {
 		b.Fatal(err)
 	}
