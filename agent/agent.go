@@ -105,6 +105,7 @@ type seen struct {
 	termRow     cluster.LSN
 	termRowOf   cluster.Term
 	namesLSN    cluster.LSN
+	promotedIn  cluster.Term // the term in which this agent promoted the server; 0: it was adopted, or made by Init
 	names       cluster.Rule
 	openNow     bool  // pg_hba lets clients in
 	unknown     int64 // revision over which a write of unknown outcome was tried

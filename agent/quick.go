@@ -167,7 +167,7 @@ func (a *Agent) writeTermRow(ctx context.Context, x cluster.WriteTermRow) error 
 	}
 	a.mu.Lock()
 	a.termRow, a.termRowOf = lsn, x.Term
-	if a.namesLSN == 0 { // adopted or just promoted: the names were in force before the row was written
+	if a.promotedIn == x.Term && a.namesLSN == 0 { // the names were in force before the promotion, and no WAL sender is older
 		a.names, a.namesLSN = a.pg.Names, lsn
 	}
 	a.mu.Unlock()

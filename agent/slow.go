@@ -239,8 +239,8 @@ func (a *Agent) afterSlow(ctx context.Context, v cluster.View, j *job) {
 	a.doing, a.openNow = false, false // every start and every promotion begins with clients kept out
 	if j.err == nil {
 		a.failed, a.failedKind, a.failedTerm = "", "", 0
-		if _, ok := j.action.(cluster.Promote); ok {
-			a.termRow, a.termRowOf, a.namesLSN = 0, 0, 0
+		if p, ok := j.action.(cluster.Promote); ok {
+			a.termRow, a.termRowOf, a.namesLSN, a.promotedIn = 0, 0, 0, p.Term
 		}
 	} else if !errors.Is(j.err, context.Canceled) && !errors.Is(j.err, errStillCounted) {
 		a.failed, a.failedKind, a.failedTerm, a.failedAt = j.err.Error(), kindOf(j.action), v.State.Term, time.Now()
