@@ -113,9 +113,9 @@ func (c *playgroundCmd) greet(a *app, p *playground.Playground) {
 	ports := p.Ports()
 	fmt.Fprintf(a.stdout, "\n%s\n\n", a.out.bold("The cluster runs. Connect with:"))
 	fmt.Fprintf(a.stdout, "  export PGPASSFILE=%s\n", p.PasswordFile())
-	fmt.Fprintf(a.stdout, "  psql -h %s -p %d -U %s     # writing: the primary, wherever it is\n", p.Floating(), ports.Write, playground.Name)
-	fmt.Fprintf(a.stdout, "  psql -h %s -p %d -U %s     # reading: a standby\n", p.Floating(), ports.Read, playground.Name)
-	fmt.Fprintf(a.stdout, "  curl http://%s:%d/primary              # a health check\n", p.Hosts[0].Address, ports.Health)
+	fmt.Fprintf(a.stdout, "  psql -h %s -p %d -U %s  # writing: the primary\n", p.Floating(), ports.Write, playground.Name)
+	fmt.Fprintf(a.stdout, "  psql -h %s -p %d -U %s  # reading: a standby\n", p.Floating(), ports.Read, playground.Name)
+	fmt.Fprintf(a.stdout, "  curl http://%s:%d/primary  # a health check\n", p.Hosts[0].Address, ports.Health)
 	fmt.Fprintf(a.stdout, "\nTry, in another terminal:\n\n")
 	with := ""
 	if c.Dir != "" {

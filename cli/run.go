@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"os"
 	"os/user"
+	"path/filepath"
 
 	"standfast/config"
 	"standfast/node"
@@ -80,6 +81,9 @@ func rightUser(n config.Node) error {
 	name := fmt.Sprint(os.Geteuid())
 	if u, err := user.Current(); err == nil {
 		name = u.Username
+	}
+	if errors.Is(err, os.ErrPermission) && name == n.Postgres.RunAs {
+		return usage("%s may not read %s; give it the files: sudo chown -R %s %s", name, n.TokenFile, name, filepath.Dir(n.TokenFile))
 	}
 	if errors.Is(err, os.ErrPermission) {
 		return usage("%s may not read %s; run this as %s: sudo -u %s standfast run", name, n.TokenFile, n.Postgres.RunAs, n.Postgres.RunAs)

@@ -2,7 +2,6 @@ package ops
 
 import (
 	"context"
-	"fmt"
 	"slices"
 	"time"
 
@@ -23,7 +22,7 @@ func (c *Cluster) Restart(ctx context.Context, members []string, onlyPending boo
 	}
 	for i, name := range order {
 		if err := c.Client.Restart(ctx, api.RestartRequest{Member: name, OnlyPending: onlyPending, Timeout: within}, progress); err != nil {
-			return order[:i], fmt.Errorf("restart %s: %w", name, err)
+			return order[:i], err // it names the member
 		}
 	}
 	return order, nil
