@@ -106,7 +106,7 @@ func runPgbench(b *testing.B, pgbench, addr string, clients int, connect bool) f
 	out, err := exec.Command(pgbench, append(args, "postgres")...).CombinedOutput()
 	m := tpsLine.FindSubmatch(out)
 	if err != nil || m == nil {
-		b.Fatalf("pgbench through %s: %v\n%s", addr, err, out)
+		b.Fatalf("pgbench through %s (%d s may be too short for %d clients to begin): %v\n%s", addr, benchSeconds, clients, err, out)
 	}
 	tps, err := strconv.ParseFloat(string(m[1]), 64)
 	if err != nil {
