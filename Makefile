@@ -63,6 +63,6 @@ e2e: check-go ## scenarios on a real cluster of processes on this machine
 	$(GO) test ./test/... -tags e2e -count=1 -p 1 -timeout 20m
 
 clean: ## remove what was built
-	rm -rf bin guard/bin docs/model/build
+	rm -rf bin guard/bin/standfast-guard docs/model/build
 
 -include docs/model/model.mk

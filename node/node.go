@@ -26,7 +26,7 @@ import (
 	"standfast/store"
 )
 
-// Version is stamped by the linker.
+// Version is what this member says it is; the command line sets it to what the linker has stamped.
 var Version = "dev"
 
 // Node is one member. Make it with New, run it with Run.

@@ -340,7 +340,7 @@ func (n *Node) follow(ctx context.Context, req cluster.Request, progress func(ap
 			if v.Request != nil && v.Request.ID == req.ID {
 				seen = true
 			} else if seen {
-				return false, n.refusal(ctx, req)
+				return false, n.refusal(ctx, req, s.Term)
 			}
 			return false, nil
 		}
@@ -371,10 +371,17 @@ func phaseText(s *cluster.State) string {
 	return fmt.Sprintf("%s reigns on timeline %d, the others attach", s.Primary, s.Timeline)
 }
 
-// refusal finds out why a request vanished.
-func (n *Node) refusal(ctx context.Context, req cluster.Request) error {
+// refusal finds out why a request vanished from a view; nil if it has not: a watch that begins again may show an older
+// picture for a moment, and a term that it brought about ends it too.
+func (n *Node) refusal(ctx context.Context, req cluster.Request, term cluster.Term) error {
 	ctx, cancel := context.WithTimeout(ctx, storeTime)
 	defer cancel()
+	if r, err := n.store.Request(ctx); err == nil && r.ID == req.ID {
+		return nil
+	}
+	if s, err := n.store.State(ctx); err != nil || s.Term != term {
+		return nil // look again when this member knows it
+	}
 	notes, err := n.store.Notes(ctx)
 	if err != nil {
 		return api.Errorf(api.Conflict, "the %s was withdrawn", req.Kind)

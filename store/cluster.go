@@ -116,6 +116,13 @@ func (c *Cluster) PutRequest(ctx context.Context, r cluster.Request) error {
 	return c.put(ctx, "request", r)
 }
 
+// Request returns the operator's wish by a linearizable read, or ErrNotFound if there is none.
+func (c *Cluster) Request(ctx context.Context) (cluster.Request, error) {
+	var r cluster.Request
+	_, err := c.get(ctx, "request", &r)
+	return r, err
+}
+
 // DeleteRequest withdraws whatever request there is.
 func (c *Cluster) DeleteRequest(ctx context.Context) error { return c.delete(ctx, "request") }
 
