@@ -29,6 +29,9 @@ func FindBinDir(want string) (dir string, version int, err error) {
 		}
 		return want, v.Major, known14to18(want, v)
 	}
+	if n, err := strconv.Atoi(want); want != "" && (err != nil || n < pgconf.Oldest || n > pgconf.Newest) {
+		return "", 0, fmt.Errorf("look for PostgreSQL %q: want a directory, or a version from %d to %d", want, pgconf.Oldest, pgconf.Newest)
+	}
 	var refused error
 	for _, d := range candidates() {
 		v, err := serverVersion(d)

@@ -117,8 +117,23 @@ func TestData(t *testing.T) {
 	}
 	must(t, os.Remove(precious))
 	must(t, a.Init(ctx))
+	if got := a.value(t, "select pg_encoding_to_char(encoding) || ' ' || datcollate from pg_database where datname = 'postgres'"); got != "UTF8 C" {
+		t.Errorf("encoding and order: %s", got)
+	}
+	if got := a.value(t, "select concat_ws(' ', current_setting('data_checksums'), current_setting('password_encryption'), current_setting('synchronous_commit'))"); got != "on scram-sha-256 on" {
+		t.Errorf("checksums, passwords, commits: %s", got)
+	}
+	if info, err := os.Stat(filepath.Join(a.cfg.PasswordDir, "standfast_monitor.password")); err != nil || info.Mode().Perm() != 0o600 {
+		t.Errorf("the generated password's file: %v, %v", info, err)
+	}
+	if state, _, err := a.Data(ctx); err != nil || state != cluster.DataReady {
+		t.Fatalf("after Init: %s, %v", state, err)
+	}
 	must(t, a.Stop(ctx, postgres.Fast))
 	must(t, os.WriteFile(filepath.Join(a.cfg.DataDir, "PG_VERSION"), []byte("9.6\n"), 0o600))
+	if err := a.Init(ctx); err == nil {
+		t.Fatal("initialised over a cluster")
+	}
 	if _, _, err := postgres.New(a.cfg).Data(ctx); err == nil || !strings.Contains(err.Error(), "PostgreSQL 9.6") {
 		t.Fatalf("another version's data: %v", err)
 	}

@@ -7,7 +7,9 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+	"os/exec"
 	"path/filepath"
+	"strings"
 
 	"github.com/jackc/pgx/v5"
 
@@ -85,15 +87,20 @@ func (s *Server) initdb(ctx context.Context, c Config) error {
 	if err != nil {
 		return err
 	}
-	_, err = c.run(ctx, "initdb", append(args, locale(v)...)...)
+	_, err = c.run(ctx, "initdb", append(args, locale(ctx, v)...)...)
 	return err
 }
 
-// locale chooses a collation that no upgrade of the operating system changes: a changed one makes indexes wrong. Since
-// version 17 PostgreSQL has such a locale built in, with the character classes of Unicode.
-func locale(v pgconf.Version) []string {
+// locale chooses an order of text that no upgrade of the operating system changes (a changed one makes indexes wrong) with
+// the character classes of Unicode. Since version 17 PostgreSQL has such a locale built in; before, it is the C order with
+// the C library's C.UTF-8, which every supported distribution brings, or plain C where it is missing.
+func locale(ctx context.Context, v pgconf.Version) []string {
 	if v.Major >= 17 {
 		return []string{"--locale-provider=builtin", "--builtin-locale=C.UTF-8", "--locale=C"}
+	}
+	out, err := exec.CommandContext(ctx, "locale", "-a").Output()
+	if err == nil && strings.Contains(strings.ToLower(strings.ReplaceAll(string(out), "-", "")), "c.utf8") {
+		return []string{"--locale=C", "--lc-ctype=C.UTF-8"}
 	}
 	return []string{"--locale=C"}
 }
