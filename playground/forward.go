@@ -151,7 +151,10 @@ func (f *floating) connect(p *pair, port int) bool {
 	return false
 }
 
-// movesFrom waits a moment for the address to leave a holder that refuses connections.
+// redial is how often a holder that refuses connections is tried again: its router comes back with its agent.
+const redial = 20 * time.Millisecond
+
+// movesFrom waits a moment for the address to leave a holder that refuses connections, or for that one to be tried again.
 func (f *floating) movesFrom(ctx context.Context, holder string) bool {
 	f.mu.Lock()
 	now, changed := f.holder, f.changed
@@ -161,6 +164,8 @@ func (f *floating) movesFrom(ctx context.Context, holder string) bool {
 	}
 	select {
 	case <-changed:
+		return true
+	case <-time.After(redial):
 		return true
 	case <-ctx.Done():
 		return false

@@ -2,6 +2,7 @@ package playground
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"io"
@@ -250,11 +251,11 @@ func (p *Playground) follow(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	var endpoints []string
-	for _, m := range first.Founders() {
-		endpoints = append(endpoints, m.Etcd)
+	where, err := recordsOf(first, t)
+	if err != nil {
+		return err
 	}
-	s, err := etcd.Open(etcd.Config{Endpoints: endpoints, TLS: t})
+	s, err := etcd.Open(where)
 	if err != nil {
 		return err
 	}
@@ -269,6 +270,23 @@ func (p *Playground) follow(ctx context.Context) error {
 		}
 	}()
 	return nil
+}
+
+// recordsOf says where the cluster's records are: in the members' own etcds, or in one of the user's.
+func recordsOf(n config.Node, t *tls.Config) (etcd.Config, error) {
+	if n.Etcd.Embedded() {
+		var endpoints []string
+		for _, m := range n.Founders() {
+			endpoints = append(endpoints, m.Etcd)
+		}
+		return etcd.Config{Endpoints: endpoints, TLS: t}, nil
+	}
+	c := etcd.Config{Endpoints: n.Etcd.Endpoints}
+	var err error
+	if n.Etcd.CertFile != "" {
+		c.TLS, err = certs.ClientTLS(certs.Files{CA: n.Etcd.CAFile, Cert: n.Etcd.CertFile, Key: n.Etcd.KeyFile})
+	}
+	return c, err
 }
 
 // take moves the address to whoever the record names.

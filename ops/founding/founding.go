@@ -117,7 +117,7 @@ func put(doc yaml.MapSlice, path []string, value string) yaml.MapSlice {
 			if below, ok := item.Value.(yaml.MapSlice); ok && len(path) > 1 {
 				doc[i].Value = put(below, path[1:], value)
 			} else {
-				doc[i].Value = config.Text(value)
+				doc[i].Value = scalarOrList(value)
 			}
 			return doc
 		}
@@ -125,5 +125,16 @@ func put(doc yaml.MapSlice, path []string, value string) yaml.MapSlice {
 	if len(path) > 1 {
 		return append(doc, yaml.MapItem{Key: path[0], Value: put(nil, path[1:], value)})
 	}
-	return append(doc, yaml.MapItem{Key: path[0], Value: config.Text(value)})
+	return append(doc, yaml.MapItem{Key: path[0], Value: scalarOrList(value)})
+}
+
+// scalarOrList reads a list or a map written in YAML's flow style, "[a, b]"; anything else is text.
+func scalarOrList(value string) any {
+	if strings.HasPrefix(value, "[") || strings.HasPrefix(value, "{") {
+		var v any
+		if err := yaml.Unmarshal([]byte(value), &v); err == nil {
+			return v
+		}
+	}
+	return config.Text(value)
 }
