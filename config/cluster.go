@@ -31,12 +31,11 @@ type Cluster struct {
 
 // Router bounds what the routers accept.
 type Router struct {
-	Wait             Duration `yaml:"wait"`               // how long a new connection waits for a primary
-	ReadMaxLag       Duration `yaml:"read_max_lag"`       // a standby further behind serves no reads
-	ReadMaxLagBytes  Size     `yaml:"read_max_lag_bytes"` // the same in WAL; 0: no bound
-	MaxSessions      int      `yaml:"max_sessions"`       // per server and port; 0: PostgreSQL's max_connections decides
-	MaxWaiting       int      `yaml:"max_waiting"`        // connections that may wait at once; more are refused
-	ReadsFromPrimary bool     `yaml:"reads_from_primary"` // the reading port takes the primary when no standby will do
+	Wait            Duration `yaml:"wait"`               // how long a new connection waits for a primary
+	ReadMaxLag      Duration `yaml:"read_max_lag"`       // a standby further behind serves no reads
+	ReadMaxLagBytes Size     `yaml:"read_max_lag_bytes"` // the same in WAL; 0: no bound
+	MaxSessions     int      `yaml:"max_sessions"`       // per server and port; 0: PostgreSQL's max_connections decides
+	MaxWaiting      int      `yaml:"max_waiting"`        // connections that may wait at once; more are refused
 }
 
 // PostgreSQL is what the site adds to the servers' own configuration.
@@ -64,11 +63,10 @@ func DefaultCluster() Cluster {
 		GuardDelay: Duration(time.Second),
 		AntiFlap:   Duration(time.Minute),
 		Router: Router{
-			Wait:             Duration(10 * time.Second),
-			ReadMaxLag:       Duration(10 * time.Second),
-			ReadMaxLagBytes:  64 << 20,
-			MaxWaiting:       1000,
-			ReadsFromPrimary: true,
+			Wait:            Duration(10 * time.Second),
+			ReadMaxLag:      Duration(10 * time.Second),
+			ReadMaxLagBytes: 64 << 20,
+			MaxWaiting:      1000,
 		},
 		Hooks: Hooks{Timeout: Duration(10 * time.Second)},
 	}

@@ -133,7 +133,7 @@ func TestSet(t *testing.T) {
 	}
 	for key, want := range map[string]string{
 		"durabilty":                  `unknown key "durabilty": did you mean "durability"?`,
-		"router":                     "router holds several keys; name one of wait, read_max_lag, read_max_lag_bytes, max_sessions, max_waiting, reads_from_primary",
+		"router":                     "router holds several keys; name one of wait, read_max_lag, read_max_lag_bytes, max_sessions, max_waiting",
 		"lease.x":                    "lease holds a single value; there is nothing below it",
 		"postgresql.parameters":      "postgresql.parameters holds several values; name one, such as postgresql.parameters.work_mem",
 		"postgresql.parameters.port": "set postgresql.parameters.port: postgresql.parameters.port: is set by Standfast: it follows the member's file; change ports.postgres there",
