@@ -32,7 +32,7 @@ var (
 )
 
 // statusTimeout bounds the wait for a member's status; one that needs longer counts as down.
-const statusTimeout = 500 * time.Millisecond
+const statusTimeout = time.Second
 
 // Member is one member of the etcd cluster.
 type Member struct {
@@ -43,7 +43,7 @@ type Member struct {
 	Learner   bool // it receives the log but has no vote
 }
 
-// Admin changes and maintains an etcd cluster. A member that is down or frozen delays a call by half a second at most.
+// Admin changes and maintains an etcd cluster. A member that is down or frozen delays a call by a second at most.
 type Admin struct {
 	clients []*clientv3.Client // one per endpoint
 }

@@ -34,15 +34,14 @@ func records(t *testing.T, w World, _ string) {
 	}
 
 	for _, name := range []string{"pg2", "pg1"} {
-		if err := a.PutMember(ctx, cluster.Member{Name: name, Kind: cluster.Data}); err != nil {
-			t.Fatal(err)
-		}
+		do(ctx, t, func() error { return a.PutMember(ctx, cluster.Member{Name: name, Kind: cluster.Data}) })
 	}
 	if m := must(b.Members(ctx))(t); len(m) != 2 || m[0].Name != "pg1" {
 		t.Errorf("members %+v, want pg1 and pg2", m)
 	}
-	if err := a.DeleteMember(ctx, "pg1"); err != nil || len(must(b.Members(ctx))(t)) != 1 {
-		t.Errorf("delete a member: %v", err)
+	do(ctx, t, func() error { return a.DeleteMember(ctx, "pg1") })
+	if m := must(b.Members(ctx))(t); len(m) != 1 {
+		t.Errorf("after one was deleted: members %+v", m)
 	}
 
 	rev := must(a.PutConfig(ctx, []byte("a: 1"), 0))(t)
@@ -53,9 +52,9 @@ func records(t *testing.T, w World, _ string) {
 	if kv := must(a.Config(ctx))(t); string(kv.Value) != "a: 3" {
 		t.Errorf("config %q", kv.Value)
 	}
-	if err := a.PutNote(ctx, store.Note{At: 5, Member: "pg1", Kind: "joined", Text: "pg1 joined"}); err != nil {
-		t.Fatal(err)
-	}
+	do(ctx, t, func() error {
+		return a.PutNote(ctx, store.Note{At: 5, Member: "pg1", Kind: "joined", Text: "pg1 joined"})
+	})
 	if n := must(b.Notes(ctx))(t); len(n) != 1 || n[0].Kind != "joined" {
 		t.Errorf("notes %+v", n)
 	}
@@ -86,15 +85,11 @@ func snapshots(t *testing.T, w World, p string) {
 	expect("nothing", func(s store.Snapshot) bool { return s.State == nil && len(s.Members) == 0 })
 	state := must(writer.WriteState(ctx, cluster.State{Term: 4, Phase: cluster.Electing}))(t)
 	for _, r := range []cluster.Report{{Term: 3, Member: "old"}, {Term: 4, Member: "pg2"}, {Term: 5, Member: "early"}} {
-		if err := writer.PutReport(ctx, r); err != nil {
-			t.Fatal(err)
-		}
+		do(ctx, t, func() error { return writer.PutReport(ctx, r) })
 	}
-	if err := errors.Join(
-		writer.PutRequest(ctx, cluster.Request{ID: "r", Term: 4}),
-		writer.PutMember(ctx, cluster.Member{Name: "b"}), writer.PutMember(ctx, cluster.Member{Name: "a"}),
-	); err != nil {
-		t.Fatal(err)
+	do(ctx, t, func() error { return writer.PutRequest(ctx, cluster.Request{ID: "r", Term: 4}) })
+	for _, name := range []string{"b", "a"} {
+		do(ctx, t, func() error { return writer.PutMember(ctx, cluster.Member{Name: name}) })
 	}
 	rev := must(writer.PutConfig(ctx, []byte("x"), 0))(t)
 	all := expect("all records", func(s store.Snapshot) bool { return s.Config.Revision == rev })
@@ -112,12 +107,10 @@ func snapshots(t *testing.T, w World, p string) {
 	if all.State.Term != 4 || len(all.Reports) != 1 {
 		t.Errorf("an old snapshot has changed: %+v", all)
 	}
-	if err := writer.DeleteRequest(ctx); err != nil {
-		t.Fatal(err)
-	}
+	do(ctx, t, func() error { return writer.DeleteRequest(ctx) })
 	expect("no request", func(s store.Snapshot) bool { return s.Request == nil })
 
-	must(s.Put(ctx, "/standfast/snap/state", []byte("{garbage")))(t)
+	put(ctx, t, s, "/standfast/snap/state", []byte("{garbage"))
 	bad := expect("an error", func(s store.Snapshot) bool { return s.Err != nil })
 	if bad.State == nil || bad.State.Term != 5 {
 		t.Errorf("with an unreadable state the last readable one must stay: %+v", bad.State)
@@ -131,12 +124,10 @@ func pruning(t *testing.T, w World, _ string) {
 	s := open(t, w)
 	c := store.New(s, "prune")
 	for term := range cluster.Term(store.KeptHistory + 5) {
-		if err := c.PutReport(ctx, cluster.Report{Term: term, Member: "pg1"}); err != nil {
-			t.Fatal(err)
-		}
-		if err := c.PutHistory(ctx, store.Entry{Term: term, Reason: fmt.Sprint("because of ", term)}); err != nil {
-			t.Fatal(err)
-		}
+		do(ctx, t, func() error { return c.PutReport(ctx, cluster.Report{Term: term, Member: "pg1"}) })
+		do(ctx, t, func() error {
+			return c.PutHistory(ctx, store.Entry{Term: term, Reason: fmt.Sprint("because of ", term)})
+		})
 	}
 	h := must(c.History(ctx))(t)
 	if len(h) != store.KeptHistory || h[0].Term != 5 || h[len(h)-1].Term != store.KeptHistory+4 {

@@ -6,6 +6,7 @@ import (
 	"maps"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -17,8 +18,8 @@ import (
 func watchOrder(t *testing.T, w World, p string) {
 	const each = 60
 	ctx := within(t)
-	must(open(t, w).Put(ctx, p+"before", nil))(t)
-	must(open(t, w).Put(ctx, "/standfast/elsewhere", nil))(t)
+	put(ctx, t, open(t, w), p+"before", nil)
+	put(ctx, t, open(t, w), "/standfast/elsewhere", nil)
 	watches := []<-chan store.Update{open(t, w).Watch(ctx, p), open(t, w).Watch(ctx, p)}
 	for _, c := range watches {
 		u := next(t, c)
@@ -27,24 +28,20 @@ func watchOrder(t *testing.T, w World, p string) {
 		}
 	}
 	var wg sync.WaitGroup
+	var doubts atomic.Int64
 	for i := range 2 {
 		s := open(t, w)
 		wg.Go(func() {
 			for n := range each {
-				key := fmt.Sprintf("%s%d-%d", p, i, n%7)
-				var err error
-				if n%7 == 6 {
-					err = s.Delete(ctx, fmt.Sprintf("%s%d-%d", p, i, n%7-1))
-				} else {
-					_, err = s.Put(ctx, key, fmt.Append(nil, n))
-				}
-				if err != nil {
-					t.Error(err)
-				}
+				_, d := sure(ctx, t, func() (int64, error) {
+					if n%7 == 6 {
+						return 0, s.Delete(ctx, fmt.Sprintf("%s%d-%d", p, i, n%7-1))
+					}
+					return s.Put(ctx, fmt.Sprintf("%s%d-%d", p, i, n%7), fmt.Append(nil, n))
+				})
+				doubts.Add(d)
 			}
-			if _, err := s.Put(ctx, fmt.Sprint(p, "end", i), nil); err != nil {
-				t.Error(err)
-			}
+			put(ctx, t, s, fmt.Sprint(p, "end", i), nil)
 		})
 	}
 	wg.Wait()
@@ -60,8 +57,9 @@ func watchOrder(t *testing.T, w World, p string) {
 	if !slices.EqualFunc(seen[0], seen[1], sameEvent) {
 		t.Errorf("two watches saw different events:\n%v\n%v", seen[0], seen[1])
 	}
-	if want := 2 * (each + 1); len(seen[0]) != want {
-		t.Errorf("%d events for %d writes", len(seen[0]), want)
+	// A write that was repeated because its outcome was unknown may have happened twice.
+	if want := 2 * (each + 1); len(seen[0]) < want || len(seen[0]) > want+int(doubts.Load()) {
+		t.Errorf("%d events for %d writes, %d of them repeated", len(seen[0]), want, doubts.Load())
 	}
 }
 
@@ -72,10 +70,11 @@ func watchSlowReader(t *testing.T, w World, p string) {
 	c := s.Watch(ctx, p)
 	next(t, c)
 	for i := range 100 {
-		must(s.Put(ctx, p+"k", fmt.Append(nil, i)))(t)
+		put(ctx, t, s, p+"k", fmt.Append(nil, i))
 	}
-	events := collect(t, c, func(es []store.Event) bool { return len(es) >= 100 })
-	for i, e := range events {
+	events := collect(t, c, func(es []store.Event) bool { return len(es) > 0 && string(es[len(es)-1].KV.Value) == "99" })
+	same := func(a, b store.Event) bool { return string(a.KV.Value) == string(b.KV.Value) } // written twice in doubt
+	for i, e := range slices.CompactFunc(events, same) {
 		if string(e.KV.Value) != fmt.Sprint(i) {
 			t.Fatalf("event %d holds %q", i, e.KV.Value)
 		}
@@ -86,21 +85,19 @@ func watchSlowReader(t *testing.T, w World, p string) {
 func watchCompaction(t *testing.T, w World, p string) {
 	ctx := within(t)
 	s := open(t, w)
-	must(s.Put(ctx, p+"gone", nil))(t)
+	put(ctx, t, s, p+"gone", nil)
 	c := s.Watch(ctx, p) // not read until much was compacted
 	for i := range 40 {
-		must(s.Put(ctx, fmt.Sprint(p, "k", i%5), fmt.Append(nil, i)))(t)
+		put(ctx, t, s, fmt.Sprint(p, "k", i%5), fmt.Append(nil, i))
 		if i%9 == 0 {
 			w.Compact(t)
 		}
 		if i == 20 {
-			if err := s.Delete(ctx, p+"gone"); err != nil {
-				t.Fatal(err)
-			}
+			do(ctx, t, func() error { return s.Delete(ctx, p+"gone") })
 		}
 	}
 	w.Compact(t)
-	must(s.Put(ctx, p+"end", nil))(t)
+	put(ctx, t, s, p+"end", nil)
 	follow(t, c, p, must(s.List(ctx, p))(t))
 }
 
@@ -112,10 +109,10 @@ func watchFreeze(t *testing.T, w World, p string) {
 	next(t, c)
 	w.Freeze(t)()
 	for i := range 10 {
-		must(other.Put(ctx, fmt.Sprint(p, i%3), fmt.Append(nil, i)))(t)
+		put(ctx, t, other, fmt.Sprint(p, i%3), fmt.Append(nil, i))
 	}
 	w.Compact(t)
-	must(other.Put(ctx, p+"end", nil))(t)
+	put(ctx, t, other, p+"end", nil)
 	follow(t, c, p, must(other.List(ctx, p))(t))
 }
 
