@@ -16,6 +16,7 @@ type batch struct {
 	cancel  context.CancelCauseFunc
 	done    chan struct{}
 	actions []cluster.Action
+	begun   time.Time
 	err     error
 }
 
@@ -44,6 +45,9 @@ const (
 	retryAfter    = 100 * time.Millisecond
 	retryConflict = 5 * time.Millisecond
 )
+
+// overtaken is how long a quick action is left alone though nobody wants it any more.
+const overtaken = 200 * time.Millisecond
 
 func isSlow(x cluster.Action) bool {
 	switch x.(type) {
@@ -100,6 +104,9 @@ func (a *Agent) carryOut(ctx context.Context, v cluster.View, acts []cluster.Act
 		a.slow.cancel(errUnwanted)
 	}
 	if a.quick != nil {
+		if !urgent && time.Since(a.quick.begun) < overtaken {
+			return // most likely its effect was seen before its answer came
+		}
 		if !slices.ContainsFunc(a.quick.actions, func(x cluster.Action) bool {
 			_, settling := x.(settle)
 			_, opening := x.(openReads)
@@ -162,7 +169,7 @@ func (a *Agent) start(ctx context.Context, v cluster.View, acts []cluster.Action
 
 func (a *Agent) startQuick(ctx context.Context, v cluster.View, acts []cluster.Action) {
 	ctx, cancel := context.WithCancelCause(ctx)
-	b := &batch{cancel: cancel, done: make(chan struct{}), actions: acts}
+	b := &batch{cancel: cancel, done: make(chan struct{}), actions: acts, begun: time.Now()}
 	a.quick = b
 	go func() {
 		defer a.Wake()
