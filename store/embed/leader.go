@@ -1,7 +1,6 @@
 package embed
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -134,23 +133,44 @@ func (a *Admin) Maintain(ctx context.Context) (string, error) {
 		return "", fmt.Errorf("maintain etcd: %w", err)
 	}
 	all := a.statuses(ctx)
-	slices.SortStableFunc(all, func(x, y status) int {
-		if x.leads() != y.leads() {
-			if x.leads() {
-				return 1
-			}
-			return -1
-		}
-		return cmp.Compare(y.waste(), x.waste())
-	})
-	i := slices.IndexFunc(all, status.bloated)
-	if i < 0 {
+	next, ok := nextToRewrite(all)
+	switch {
+	case !ok && slices.ContainsFunc(all, status.bloated):
+		return "", nil // not yet
+	case !ok:
 		return "", disarm(ctx, c)
 	}
-	if _, err := pb.NewMaintenanceClient(all[i].client.ActiveConnection()).Defragment(ctx, &pb.DefragmentRequest{}); err != nil {
+	if _, err := pb.NewMaintenanceClient(next.client.ActiveConnection()).Defragment(ctx, &pb.DefragmentRequest{}); err != nil {
 		return "", fmt.Errorf("maintain etcd: rewrite the database: %w", err)
 	}
-	return a.nameOf(ctx, all[i].id())
+	return a.nameOf(ctx, next.id())
+}
+
+// nextToRewrite chooses the follower that wastes most, and the leader only once all others are done. A follower that has
+// not freed its space yet (compaction goes on in the background of each member) is not done: as all hold the same, its
+// file is still as large as the leader's.
+func nextToRewrite(all []status) (status, bool) {
+	var leader, best *status
+	for _, s := range all {
+		switch {
+		case s.leads():
+			leader = &s
+		case s.bloated() && (best == nil || s.waste() > best.waste()):
+			best = &s
+		}
+	}
+	if best != nil {
+		return *best, true
+	}
+	if leader == nil || !leader.bloated() {
+		return status{}, false
+	}
+	for _, s := range all {
+		if !s.leads() && s.DbSize > leader.DbSize/2 {
+			return status{}, false
+		}
+	}
+	return *leader, true
 }
 
 // compact forgets all but the last keptRevisions, and returns when the space is free to be used again.
