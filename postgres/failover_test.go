@@ -30,7 +30,10 @@ func TestFailoverSteps(t *testing.T) {
 		w.awaitStreaming(c, a)
 		o := time.Now()
 		b.observe(t)
-		lap("observe", o)
+		lap("observe, new connection", o)
+		o = time.Now()
+		b.observe(t)
+		lap("observe, kept connection", o)
 		begun := time.Now()
 		b.relay.attach("")
 		c.relay.attach("")
@@ -62,7 +65,7 @@ func TestFailoverSteps(t *testing.T) {
 		w.awaitStreaming(a, b)
 		a, b = b, a
 	}
-	for _, what := range []string{"observe", "detach, first receiver held", "detach, both receivers held", "kill all", "promote", "attach and term row flushed", "rewind after a crash"} {
+	for _, what := range []string{"observe, new connection", "observe, kept connection", "detach, first receiver held", "detach, both receivers held", "kill all", "promote", "attach and term row flushed", "rewind after a crash"} {
 		d := took[what]
 		slices.Sort(d)
 		t.Log(fmt.Sprintf("%-28s min %8.1f ms  median %8.1f ms  max %8.1f ms", what, ms(d[0]), ms(d[len(d)/2]), ms(d[len(d)-1])))
