@@ -194,6 +194,7 @@ func (a *Agent) rewind(ctx context.Context, v cluster.View, x cluster.Rewind) er
 		return err
 	}
 	a.setNote("rewinding")
+	a.letGo("rewinding")
 	return a.cfg.Postgres.Rewind(ctx, src)
 }
 
@@ -206,6 +207,8 @@ func (a *Agent) clone(ctx context.Context, v cluster.View, x cluster.Clone) erro
 		return err
 	}
 	src.KeepOld = x.Keep
+	a.setNote("cloning")
+	a.letGo("cloning")
 	if err := a.cfg.Postgres.KillAll(ctx); err != nil {
 		return err
 	}
@@ -214,6 +217,15 @@ func (a *Agent) clone(ctx context.Context, v cluster.View, x cluster.Clone) erro
 		a.setNote(progress("cloning", done, total, time.Since(begun)))
 		a.Wake()
 	})
+}
+
+// letGo closes the relay before data is touched: what comes of it has to be compared with the primary's history again
+// before its first byte.
+func (a *Agent) letGo(reason string) {
+	a.cfg.Relay.Detach(reason)
+	a.mu.Lock()
+	a.pg.Up, a.held, a.gone = false, false, false
+	a.mu.Unlock()
 }
 
 func progress(what string, done, total int64, took time.Duration) string {

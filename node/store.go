@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"net"
-	"os"
 	"path/filepath"
 
 	"standfast/certs"
@@ -98,11 +97,8 @@ func freePort(addr, what, key string) error {
 
 // run keeps the child process running until ctx ends.
 func (e *etcd) run(ctx context.Context) error {
-	exe, err := os.Executable()
-	if err != nil {
-		return fmt.Errorf("find the program itself: %w", err)
-	}
-	child := embed.Start(ctx, e.node.log.With("part", "etcd"), exe, "etcd", e.config)
+	// Not by its path: that may lie where this user may not look, or hold another version by now.
+	child := embed.Start(ctx, e.node.log.With("part", "etcd"), "/proc/self/exe", "etcd", e.config)
 	<-ctx.Done()
 	child.Stop()
 	return errors.Join(ctx.Err(), e.admin.Close())
