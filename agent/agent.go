@@ -121,8 +121,9 @@ type seen struct {
 	probeHeard  time.Time
 	probing     bool
 	note        string
-	holding     bool // new connections wait here because of a switchover
-	doing       bool // a slow action is under way
+	holding     bool            // new connections wait here because of a switchover
+	died        <-chan struct{} // Exited's, of the death that was noted last
+	doing       bool            // a slow action is under way
 	wantPromise cluster.Term
 	recloneWhy  string // an operator asked for a new copy: why
 }

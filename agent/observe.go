@@ -71,12 +71,13 @@ func (a *Agent) observe(ctx context.Context) {
 		}
 		pace := a.pace()
 		t := time.NewTimer(pace)
+		exited := a.exited()
 		select {
 		case <-ctx.Done():
 		case <-t.C:
 		case <-a.kick:
-		case <-a.exited():
-			a.noteDeath()
+		case <-exited:
+			a.noteDeath(exited)
 		}
 		t.Stop()
 	}
@@ -99,18 +100,20 @@ func (a *Agent) pace() time.Duration {
 	return waitPace // what is awaited does not come soon: a standby that is away, for instance
 }
 
-// exited is closed when the server known to run dies; nil, which never fires, when none is.
+// exited is closed when the server known to run dies; nil, which never fires, when none is or its death was noted (while
+// orphaned backends live, there is still something running).
 func (a *Agent) exited() <-chan struct{} {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	if !a.running {
-		return nil
+	if ch := a.cfg.Postgres.Exited(); a.running && ch != a.died {
+		return ch
 	}
-	return a.cfg.Postgres.Exited()
+	return nil
 }
 
-func (a *Agent) noteDeath() {
+func (a *Agent) noteDeath(ch <-chan struct{}) {
 	a.mu.Lock()
+	a.died = ch
 	a.running, a.pg.Up, a.held, a.gone, a.answered = false, false, false, false, time.Time{}
 	a.mu.Unlock()
 	a.Wake()

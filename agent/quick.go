@@ -193,7 +193,18 @@ func (a *Agent) admit(ctx context.Context, v cluster.View, x cluster.Admit) erro
 	a.admitted, a.openNow = x.Term, true
 	a.mu.Unlock()
 	a.recordReign(v)
+	a.aside.Go(a.checkpoint)
 	return nil
+}
+
+// checkpoint makes the new timeline known to pg_rewind: it reads the control file of its source, which names the timeline
+// of the newest checkpoint, and the one that PostgreSQL begins at a promotion is spread over minutes.
+func (a *Agent) checkpoint() {
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	defer cancel()
+	if err := a.cfg.Postgres.Checkpoint(ctx); err != nil {
+		a.log.Warn("checkpoint after the promotion", "error", err)
+	}
 }
 
 // openReads lets clients into a standby that may serve reads. They stay when it is detached for an election: the routers
