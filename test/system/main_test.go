@@ -12,6 +12,8 @@ import (
 	"time"
 
 	"standfast/test/system/rig"
+
+	"github.com/jackc/pgx/v5"
 )
 
 // all ends when the tests are interrupted; every playground and every wait hangs on it.
@@ -92,7 +94,25 @@ func started(t *testing.T, settings ...string) *rig.Rig {
 		t.Fatal(err)
 	}
 	t.Logf("a playground was started in %.1f s", time.Since(began).Seconds())
+	for _, n := range r.Nodes { // one standby was enough to make the database; a test may read from the other
+		awaitDatabase(t, ctx, r.DSN(n.Address, r.Ports().Postgres))
+	}
 	return r
+}
+
+// awaitDatabase waits until the database that the playground made is there.
+func awaitDatabase(t *testing.T, ctx context.Context, dsn string) {
+	t.Helper()
+	for ; ; pause(ctx) {
+		conn, err := pgx.Connect(ctx, dsn)
+		if err == nil {
+			forget(conn)
+			return
+		}
+		if ctx.Err() != nil {
+			t.Fatalf("the playground's database does not appear: %v", err)
+		}
+	}
 }
 
 // own stops the shared playground and starts one for this test alone.
