@@ -66,14 +66,16 @@ type Agent struct {
 	wake  chan struct{} // something changed; look again
 	kick  chan struct{} // ask PostgreSQL now
 	asked chan asked
-	aside sync.WaitGroup // records being written that nobody waits for but Run
-	hot   atomic.Int64   // since when the observer hurries, by now(); 0: it does not
+	life  context.Context // Run's: ends what runs aside
+	aside sync.WaitGroup  // records being written that nobody waits for but Run
+	hot   atomic.Int64    // since when the observer hurries, by now(); 0: it does not
 
 	// The fields below belong to the loop's goroutine.
 	snap          store.Snapshot
 	state         *cluster.State // the newest seen, by watch or by own write
 	electingSince cluster.Instant
 	lastFlap      cluster.Instant
+	closing       bool  // mustClose, as of this look
 	open          bool  // openNow, as of this look
 	unsettled     int64 // a write over this revision of the record has an unknown outcome; 0: none
 	unmetSince    cluster.Instant
@@ -107,8 +109,10 @@ type seen struct {
 	namesLSN    cluster.LSN
 	promotedIn  cluster.Term // the term in which this agent promoted the server; 0: it was adopted, or made by Init
 	names       cluster.Rule
-	openNow     bool  // pg_hba lets clients in
-	unknown     int64 // revision over which a write of unknown outcome was tried
+	mustClose   bool         // clients were to be closed out and perhaps are not yet
+	openNow     bool         // pg_hba lets clients in
+	unknown     int64        // revision over which a write of unknown outcome was tried
+	rejoined    cluster.Term // the term onto whose history the data was brought, and it has not answered since; also on disk
 	failed      string
 	failedKind  string
 	failedTerm  cluster.Term
@@ -143,6 +147,9 @@ func New(cfg Config) (*Agent, error) {
 		return nil, err
 	}
 	a.promised = p
+	if a.rejoined, err = a.rejoinedFile().load(cfg.Cluster, cfg.Self); err != nil {
+		return nil, err
+	}
 	if p > 0 && cfg.Relay != nil {
 		cfg.Relay.Raise(p)
 	}
@@ -153,6 +160,7 @@ func New(cfg Config) (*Agent, error) {
 func (a *Agent) Run(ctx context.Context) error {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(errors.New("agent stopped"))
+	a.life = ctx
 	if err := a.lookOnce(ctx); err != nil {
 		return err
 	}
@@ -282,6 +290,9 @@ func (a *Agent) look(ctx context.Context) {
 	v.UnmetSince = a.unmetSince
 	route := decide.Route(v)
 	a.cfg.Router.SetRoute(route, addresses(v.Members))
+	if v.Relay.Term != 0 && decide.MustDetach(v) {
+		a.cfg.Relay.Detach("a newer term has begun, or no majority is heard")
+	}
 	b := decide.Beat(v)
 	b.Note = a.currentNote()
 	a.mu.Lock()
@@ -335,7 +346,7 @@ func (a *Agent) feedGuard(v cluster.View) {
 // collect takes over what quick actions have written to the store themselves.
 func (a *Agent) collect() {
 	a.mu.Lock()
-	a.open = a.openNow
+	a.open, a.closing = a.openNow, a.mustClose
 	written := a.written
 	a.written = nil
 	if a.unknown != 0 {
@@ -416,6 +427,7 @@ func (a *Agent) viewPostgres(s seen) cluster.Postgres {
 	if s.names.Equal(p.Names) {
 		p.NamesLSN = s.namesLSN
 	}
+	p.Rejoined = s.rejoined
 	p.Failed, p.FailedAction, p.FailedTerm = s.failed, s.failedKind, s.failedTerm
 	if a.state != nil {
 		if s.termRowOf == a.state.Term {
@@ -438,6 +450,9 @@ func (a *Agent) viewRelay(s seen) cluster.Relay {
 	st := a.cfg.Relay.Status()
 	r.Term = st.Term
 	r.Held = st.Term == 0 && st.Held && s.held && st.Receiver == s.receiver
+	if !s.pg.Up && a.state != nil && s.rejoined == a.state.Term {
+		r.Held = st.Term == 0 && st.Held // it answers no query before it has streamed, and needs no comparison
+	}
 	r.Gone = st.Term == 0 && s.gone && s.receiver == st.Receiver
 	r.Heard = max(r.Heard, a.instant(st.HeardAt))
 	return r

@@ -400,6 +400,7 @@ func (s *fakeStore) Get(ctx context.Context, key string) (store.KV, error) {
 	s.mu.Lock()
 	read, delay := s.read, s.delay
 	s.mu.Unlock()
+	s.tr.add("store get %s", strings.TrimPrefix(key, "/standfast/main/"))
 	if delay > 0 {
 		select {
 		case <-time.After(delay):

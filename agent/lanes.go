@@ -95,7 +95,7 @@ func wanted(acts []cluster.Action, x cluster.Action) bool {
 func (a *Agent) carryOut(ctx context.Context, v cluster.View, acts []cluster.Action) {
 	urgent := slices.ContainsFunc(acts, func(x cluster.Action) bool {
 		switch x.(type) {
-		case cluster.Fence, cluster.Promise:
+		case cluster.Fence, cluster.Promise, cluster.Expel:
 			return true
 		}
 		return false
@@ -116,11 +116,14 @@ func (a *Agent) carryOut(ctx context.Context, v cluster.View, acts []cluster.Act
 		}
 		return // its end wakes the loop
 	}
-	if time.Now().Before(a.notBefore) {
+	if time.Now().Before(a.notBefore) && !urgent {
 		return
 	}
 	acts = a.settledFirst(acts)
-	if len(acts) == 0 && a.slow == nil && !a.open && decide.Readable(v) {
+	if len(acts) == 0 && a.closing {
+		acts = []cluster.Action{cluster.Expel{Reason: "clients were to be kept out"}}
+	}
+	if len(acts) == 0 && a.slow == nil && !a.open && !a.closing && decide.Readable(v) {
 		acts = []cluster.Action{openReads{}}
 	}
 	a.start(ctx, v, acts)
@@ -136,7 +139,7 @@ func (a *Agent) settledFirst(acts []cluster.Action) []cluster.Action {
 	var out []cluster.Action
 	for _, x := range acts {
 		switch x.(type) {
-		case cluster.Fence, cluster.Promise, cluster.Probe:
+		case cluster.Fence, cluster.Promise, cluster.Expel, cluster.Probe:
 			out = append(out, x)
 		}
 	}

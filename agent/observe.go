@@ -115,6 +115,7 @@ func (a *Agent) noteDeath(ch <-chan struct{}) {
 	a.mu.Lock()
 	a.died = ch
 	a.running, a.pg.Up, a.held, a.gone, a.answered = false, false, false, false, time.Time{}
+	a.admitted, a.pgAt = 0, time.Now()
 	a.mu.Unlock()
 	a.Wake()
 }
@@ -137,6 +138,7 @@ func (a *Agent) lookAtData(ctx context.Context) {
 // lookAtServer asks the server once and reports whether anything changed that matters to a decision. The relay is read
 // before and after: a position counts as final only if one and the same WAL receiver was held throughout.
 func (a *Agent) lookAtServer(ctx context.Context) bool {
+	begun := time.Now()
 	running, err := a.cfg.Postgres.Running()
 	if err != nil {
 		a.log.Warn("look for PostgreSQL", "error", err)
@@ -148,6 +150,11 @@ func (a *Agent) lookAtServer(ctx context.Context) bool {
 	}
 	if !running {
 		a.mu.Lock()
+		if begun.Before(a.pgAt) {
+			a.mu.Unlock()
+			return false
+		}
+		a.pgAt = begun
 		changed := a.running || a.pg.Up || a.pg.Recovery != standby
 		a.running, a.pg.Up, a.held, a.gone, a.answered = false, false, false, false, time.Time{}
 		a.pg.Recovery = standby
@@ -155,7 +162,6 @@ func (a *Agent) lookAtServer(ctx context.Context) bool {
 		return changed
 	}
 	before := a.cfg.Relay.Status()
-	begun := time.Now()
 	octx, cancel := context.WithTimeout(ctx, time.Second)
 	o, err := a.cfg.Postgres.Observe(octx)
 	cancel()
@@ -163,9 +169,13 @@ func (a *Agent) lookAtServer(ctx context.Context) bool {
 		return a.noAnswer(standby, begun, err)
 	}
 	after := a.cfg.Relay.Status()
-	changed := a.accept(o, begun)
+	a.setRejoined(0)
 	a.mu.Lock()
 	defer a.mu.Unlock()
+	if begun.Before(a.pgAt) {
+		return false // overtaken by a newer look, or by what was done to the server meanwhile
+	}
+	changed := a.accept(o, begun)
 	held := before.Held && after.Held && before.Receiver == after.Receiver && after.Term == 0
 	gone := before.Term == 0 && after.Term == 0 && before.Receiver == after.Receiver && o.ReceiverGone && o.Streamed
 	changed = changed || held != a.held || gone != a.gone || a.receiver != after.Receiver
@@ -173,10 +183,11 @@ func (a *Agent) lookAtServer(ctx context.Context) bool {
 	return changed
 }
 
-// accept takes over an observation, keeping what it does not know.
+// accept takes over an observation, keeping what it does not know; unless something newer is known. a.mu is held.
 func (a *Agent) accept(o postgres.Observation, at time.Time) bool {
-	a.mu.Lock()
-	defer a.mu.Unlock()
+	if at.Before(a.pgAt) {
+		return false
+	}
 	p := o.Postgres
 	p.Data, p.Up, p.Running = a.pg.Data, true, true
 	if p.SystemID == "" {
@@ -196,6 +207,9 @@ func (a *Agent) accept(o postgres.Observation, at time.Time) bool {
 func (a *Agent) noAnswer(standby bool, begun time.Time, err error) bool {
 	a.mu.Lock()
 	defer a.mu.Unlock()
+	if begun.Before(a.pgAt) {
+		return false
+	}
 	changed := a.pg.Up || !a.running
 	a.running = true
 	if !a.pg.Up {
@@ -212,7 +226,7 @@ func (a *Agent) noAnswer(standby bool, begun time.Time, err error) bool {
 		a.stalled = why
 		return changed
 	}
-	if a.answered.IsZero() {
+	if a.answered.IsZero() || a.pg.Recovery && time.Since(a.answered) > bound {
 		a.pg.Up = false
 	}
 	return changed

@@ -54,6 +54,24 @@ func (p promises) save(clusterName, member string, t cluster.Term) error {
 	return syncDir(filepath.Dir(p.path))
 }
 
+// rejoinedFile remembers, in the form of a promise, the term onto whose history the data was brought by a rewind or a
+// clone, until the server has answered: after a rewind it answers no query before it has streamed up to the end of the
+// rewind, so its WAL can't be compared with the history, and need not be.
+func (a *Agent) rejoinedFile() promises { return promises{a.cfg.StateDir + "/rejoined.json"} }
+
+func (a *Agent) setRejoined(t cluster.Term) {
+	a.mu.Lock()
+	changed := a.rejoined != t
+	a.rejoined = t
+	a.mu.Unlock()
+	if !changed {
+		return
+	}
+	if err := a.rejoinedFile().save(a.cfg.Cluster, a.cfg.Self, t); err != nil {
+		a.log.Warn("remember the rejoining", "error", err)
+	}
+}
+
 func syncDir(dir string) error {
 	d, err := os.Open(dir)
 	if err != nil {

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"standfast/cluster"
+	"standfast/postgres"
 	"standfast/store"
 )
 
@@ -58,13 +59,17 @@ func (a *Agent) fence(ctx context.Context, x cluster.Fence) error {
 	a.cfg.Relay.Detach(x.Reason)
 	ctx, cancel := context.WithTimeout(ctx, fenceBound)
 	defer cancel()
-	if err := a.cfg.Postgres.KillAll(ctx); err != nil {
+	err := a.cfg.Postgres.KillAll(ctx)
+	var stuck *postgres.SurvivorsError
+	if err != nil && !errors.As(err, &stuck) {
 		return err
 	}
+	if stuck != nil { // they have their signal, and the election needs nothing more of them
+		a.log.Error(x.String(), "error", err)
+	}
 	a.mu.Lock()
-	a.running, a.pg.Up, a.stalled = false, false, ""
+	a.running, a.pg.Up, a.stalled, a.pgAt = stuck != nil, false, "", time.Now()
 	a.mu.Unlock()
-	a.lookAtData(ctx)
 	return nil
 }
 
@@ -147,14 +152,15 @@ func (a *Agent) setNames(ctx context.Context, v cluster.View, x cluster.SetNames
 	if err := a.cfg.Postgres.SetNames(ctx, x.Rule, !v.Postgres.Recovery); err != nil {
 		return err
 	}
+	begun := time.Now()
 	o, err := a.cfg.Postgres.Observe(ctx)
 	if err != nil {
 		return err
 	}
 	a.mu.Lock()
+	defer a.mu.Unlock()
 	a.names, a.namesLSN = o.Postgres.Names, o.Postgres.Position.LSN
-	a.mu.Unlock()
-	a.accept(o, time.Now())
+	a.accept(o, begun)
 	return nil
 }
 
@@ -189,20 +195,23 @@ func (a *Agent) admit(ctx context.Context, v cluster.View, x cluster.Admit) erro
 			return errOverruled
 		}
 	}
+	if ctx.Err() != nil {
+		return context.Cause(ctx)
+	}
 	a.mu.Lock()
-	a.admitted, a.openNow = x.Term, true
+	a.admitted, a.openNow, a.mustClose = x.Term, true, false
 	a.mu.Unlock()
 	a.recordReign(v)
-	a.aside.Go(a.checkpoint)
+	a.aside.Go(func() { a.checkpoint(a.life) })
 	return nil
 }
 
 // checkpoint makes the new timeline known to pg_rewind: it reads the control file of its source, which names the timeline
 // of the newest checkpoint, and the one that PostgreSQL begins at a promotion is spread over minutes.
-func (a *Agent) checkpoint() {
-	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+func (a *Agent) checkpoint(ctx context.Context) {
+	ctx, cancel := context.WithTimeout(ctx, time.Minute)
 	defer cancel()
-	if err := a.cfg.Postgres.Checkpoint(ctx); err != nil {
+	if err := a.cfg.Postgres.Checkpoint(ctx); err != nil && ctx.Err() == nil {
 		a.log.Warn("checkpoint after the promotion", "error", err)
 	}
 }
@@ -231,11 +240,17 @@ func (a *Agent) setOpen(open bool) {
 
 func (a *Agent) expel(ctx context.Context, x cluster.Expel) error {
 	a.mu.Lock()
-	a.admitted, a.openNow = 0, false
+	a.admitted, a.mustClose = 0, true
 	a.mu.Unlock()
 	ctx, cancel := context.WithTimeout(ctx, sqlBound)
 	defer cancel()
-	return a.cfg.Postgres.CloseClients(ctx, true)
+	if err := a.cfg.Postgres.CloseClients(ctx, true); err != nil {
+		return err
+	}
+	a.mu.Lock()
+	a.openNow, a.mustClose = false, false
+	a.mu.Unlock()
+	return nil
 }
 
 func (a *Agent) attach(v cluster.View, x cluster.Attach) error {
@@ -260,11 +275,14 @@ func (a *Agent) refuse(ctx context.Context, x cluster.Refuse) error {
 // anything.
 func (a *Agent) probe(ctx context.Context, v cluster.View, name string) {
 	addr := addresses(v.Members)[name]
+	if addr == "" {
+		return
+	}
 	a.mu.Lock()
 	busy := a.probing
 	a.probing = true
 	a.mu.Unlock()
-	if busy || addr == "" {
+	if busy {
 		return
 	}
 	go func() {
@@ -278,5 +296,5 @@ func (a *Agent) probe(ctx context.Context, v cluster.View, name string) {
 		}
 		a.mu.Unlock()
 		a.Wake()
-	}()
+	})
 }

@@ -31,7 +31,7 @@ func (a *Agent) recordReign(v cluster.View) {
 		e.Kind = "failover"
 	}
 	a.aside.Go(func() {
-		ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+		ctx, cancel := context.WithTimeout(a.life, 10*time.Second)
 		defer cancel()
 		if err := a.cfg.Store.PutHistory(ctx, e); err != nil {
 			a.log.Warn("write the history", "error", err)

@@ -22,8 +22,10 @@ const (
 
 func kindOf(x cluster.Action) string {
 	switch x.(type) {
-	case cluster.Start, cluster.Restart:
+	case cluster.Start:
 		return "start"
+	case cluster.Restart:
+		return "restart"
 	case cluster.Promote:
 		return "promote"
 	case cluster.Rewind:
@@ -108,6 +110,9 @@ func (a *Agent) handover(ctx context.Context, v cluster.View, x cluster.Handover
 	if err := a.hold(ctx, v, x); err != nil {
 		return err
 	}
+	if ctx.Err() != nil {
+		return context.Cause(ctx)
+	}
 	return pg.Stop(ctx, postgres.Fast)
 }
 
@@ -118,6 +123,9 @@ func (a *Agent) hold(ctx context.Context, v cluster.View, x cluster.Handover) er
 	req.Begun, req.To = true, x.To
 	sctx, cancel := context.WithTimeout(ctx, storeBound)
 	defer cancel()
+	if now, err := a.cfg.Store.Request(sctx); err != nil || now.ID != req.ID {
+		return errors.Join(errors.New("the request was withdrawn"), err)
+	}
 	if err := a.cfg.Store.PutRequest(sctx, req); err != nil {
 		return err
 	}
@@ -195,7 +203,11 @@ func (a *Agent) rewind(ctx context.Context, v cluster.View, x cluster.Rewind) er
 	}
 	a.setNote("rewinding")
 	a.letGo("rewinding")
-	return a.cfg.Postgres.Rewind(ctx, src)
+	if err := a.cfg.Postgres.Rewind(ctx, src); err != nil {
+		return err
+	}
+	a.setRejoined(x.Term)
+	return nil
 }
 
 func (a *Agent) clone(ctx context.Context, v cluster.View, x cluster.Clone) error {
@@ -213,10 +225,14 @@ func (a *Agent) clone(ctx context.Context, v cluster.View, x cluster.Clone) erro
 		return err
 	}
 	begun := time.Now()
-	return a.cfg.Postgres.Clone(ctx, src, func(done, total int64) {
+	err = a.cfg.Postgres.Clone(ctx, src, func(done, total int64) {
 		a.setNote(progress("cloning", done, total, time.Since(begun)))
 		a.Wake()
 	})
+	if err == nil {
+		a.setRejoined(x.Term)
+	}
+	return err
 }
 
 // letGo closes the relay before data is touched: what comes of it has to be compared with the primary's history again
@@ -224,7 +240,7 @@ func (a *Agent) clone(ctx context.Context, v cluster.View, x cluster.Clone) erro
 func (a *Agent) letGo(reason string) {
 	a.cfg.Relay.Detach(reason)
 	a.mu.Lock()
-	a.pg.Up, a.held, a.gone = false, false, false
+	a.pg.Up, a.held, a.gone, a.pgAt = false, false, false, time.Now()
 	a.mu.Unlock()
 }
 
@@ -243,7 +259,10 @@ func source(v cluster.View, name string) (postgres.Source, error) {
 
 // afterSlow looks at what the action has left, before decide sees its end.
 func (a *Agent) afterSlow(ctx context.Context, v cluster.View, j *job) {
-	ctx = context.WithoutCancel(ctx)
+	cause := context.Cause(ctx)
+	cancelled := j.err != nil && cause != nil // unwanted, or the agent is stopping: no failure of the action's
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 5*time.Second)
+	defer cancel()
 	a.setNote("")
 	a.lookAtData(ctx)
 	a.lookAtServer(ctx)
@@ -254,11 +273,11 @@ func (a *Agent) afterSlow(ctx context.Context, v cluster.View, j *job) {
 		if p, ok := j.action.(cluster.Promote); ok {
 			a.termRow, a.termRowOf, a.namesLSN, a.promotedIn = 0, 0, 0, p.Term
 		}
-	} else if !errors.Is(j.err, context.Canceled) && !errors.Is(j.err, errStillCounted) {
+	} else if !cancelled && !errors.Is(j.err, errStillCounted) {
 		a.failed, a.failedKind, a.failedTerm, a.failedAt = j.err.Error(), kindOf(j.action), v.State.Term, time.Now()
 	}
 	a.mu.Unlock()
-	if h, ok := j.action.(cluster.Handover); ok && j.err != nil {
+	if h, ok := j.action.(cluster.Handover); ok && j.err != nil && !cancelled {
 		a.withdraw(ctx, v, h, j.err)
 	}
 }
@@ -267,7 +286,7 @@ func (a *Agent) afterSlow(ctx context.Context, v cluster.View, j *job) {
 func (a *Agent) withdraw(ctx context.Context, v cluster.View, h cluster.Handover, why error) {
 	ctx, cancel := context.WithTimeout(ctx, storeBound)
 	defer cancel()
-	if v.Request == nil || errors.Is(why, context.Canceled) {
+	if v.Request == nil {
 		return
 	}
 	if err := a.refuse(ctx, cluster.Refuse{Request: *v.Request, Why: fmt.Sprintf("handing over to %s: %v", h.To, why)}); err != nil && !errors.Is(err, store.ErrNotFound) {

@@ -93,7 +93,13 @@ func newWorld(t *testing.T, self string, members []cluster.Member) *world {
 // start makes the agent and runs it until the test ends.
 func (w *world) start() {
 	w.t.Helper()
-	a, err := New(w.config())
+	w.run(w.config())
+}
+
+// run is start with another configuration.
+func (w *world) run(c Config) {
+	w.t.Helper()
+	a, err := New(c)
 	w.must(err)
 	w.agent = a
 	ctx, cancel := context.WithCancel(context.Background())
@@ -114,7 +120,7 @@ func (w *world) start() {
 }
 
 func (w *world) config() Config {
-	c := Config{
+	return Config{
 		Self: w.beats.self, Cluster: "main", StateDir: w.dir, Store: store.New(w.store, "main"), Postgres: w.pg, Relay: w.relay,
 		Beats: w.beats, Router: w.router, Guard: w.guard, Log: slog.New(slog.DiscardHandler),
 		Settings: func() cluster.Settings { return w.settings },
@@ -125,7 +131,6 @@ func (w *world) config() Config {
 			w.views = append(w.views[max(len(w.views)-100, 0):], v)
 		},
 	}
-	return c
 }
 
 // view is the newest that the agent has decided by.
@@ -376,6 +381,13 @@ func (f *fakeBeats) change(name string, edit func(*cluster.Beat)) {
 	f.mu.Unlock()
 	edit(&b)
 	f.say(name, b)
+}
+
+// forget has the member never been heard.
+func (f *fakeBeats) forget(name string) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	delete(f.peers, name)
 }
 
 // silence ends a member's beats.

@@ -67,6 +67,7 @@ type Postgres struct {
 	Failed       string // the newest slow action that failed in FailedTerm: why; "" if none
 	FailedAction string // which: "start", "promote", "rewind", "clone" or "follow" (the primary no longer has the WAL that is needed)
 	FailedTerm   Term   // the term in which it failed
+	Rejoined     Term   // rewound or cloned onto this term's history, and not answered since: it attaches without a comparison
 	Ready        bool   // standby: consistent, accepts read-only queries
 }
 

@@ -17,7 +17,8 @@ func follow(v cluster.View) []cluster.Action {
 	if !p.Running {
 		return startUnlessFailed(v)
 	}
-	if s.Phase != cluster.Reigning || !p.Up || !p.Recovery || v.Relay.Term == s.Term || !v.Relay.Held {
+	compared := p.Up || p.Rejoined == s.Term // NeedsOut has compared, or there is nothing to compare
+	if s.Phase != cluster.Reigning || !compared || !p.Recovery || v.Relay.Term == s.Term || !v.Relay.Held || MustDetach(v) {
 		return nil
 	}
 	return []cluster.Action{cluster.Attach{Term: s.Term}}
@@ -53,7 +54,7 @@ func NeedsOut(v cluster.View) bool {
 	if p.Data != cluster.DataReady {
 		return false
 	}
-	if p.FailedTerm == s.Term && p.FailedAction != "" && p.FailedAction != "promote" {
+	if failedFor(p, s.Term) {
 		return true
 	}
 	return diverged(v)
@@ -71,6 +72,24 @@ func rejoining(v cluster.View) bool {
 	return false
 }
 
+// failedFor reports whether something failed in this term that says that the data can't follow as it is.
+func failedFor(p cluster.Postgres, t cluster.Term) bool {
+	if p.FailedTerm != t {
+		return false
+	}
+	switch p.FailedAction {
+	case "start", "rewind", "clone", "follow":
+		return true
+	}
+	return false
+}
+
+// MustDetach reports whether the relay must not carry: a newer term than the record's is known of, or no majority has been
+// heard for the lease, so that one could have begun; the server at the primary's address may then be anybody's.
+func MustDetach(v cluster.View) bool {
+	return v.State == nil || newestTerm(v) > v.State.Term || !hearsMajority(v, v.Settings.Lease)
+}
+
 func diverged(v cluster.View) bool {
 	s, p := v.State, v.Postgres
 	certain := p.Up && p.Recovery && v.Relay.Term == 0 && v.Relay.Held
@@ -82,13 +101,16 @@ func diverged(v cluster.View) bool {
 func rejoin(v cluster.View) []cluster.Action {
 	s, p := v.State, v.Postgres
 	primary := v.Peers[s.Primary].Beat
-	if s.Rule.Has(v.Self) || !hears(v, s.Primary, v.Settings.Detect) || !primary.Up || primary.Term != s.Term || v.Promised != s.Term {
+	if s.Rule.Has(v.Self) || v.Promised != s.Term {
 		return nil
 	}
 	if rejoining(v) {
 		return []cluster.Action{v.Doing}
 	}
-	failed := p.FailedTerm == s.Term && p.FailedAction != ""
+	if !hears(v, s.Primary, v.Settings.Detect) || !primary.Up || primary.Term != s.Term {
+		return nil
+	}
+	failed := failedFor(p, s.Term)
 	few := healthyCopies(v) < 2 && (s.Rule.K == 0 || s.Rule.K > len(s.Rule.Of)) // otherwise k others are proven by the rule itself
 	if p.Data == cluster.DataReady && !failed && !few {
 		return []cluster.Action{cluster.Rewind{From: s.Primary, Term: s.Term}}

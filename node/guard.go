@@ -2,6 +2,7 @@ package node
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"path/filepath"
 	"sync"
@@ -16,9 +17,11 @@ type guarded struct {
 	data  string        // PostgreSQL's data directory, as configured
 	pace  time.Duration // least time between two feeds
 
-	mu    sync.Mutex
-	armed bool
-	fed   time.Time
+	mu       sync.Mutex
+	real     string // data, without symbolic links
+	armed    bool
+	disarmed bool // disarming was repeated, so that the guard has surely heard it
+	fed      time.Time
 }
 
 // startGuard starts the process that ends PostgreSQL when the agent falls silent. It takes over from the guard of an
@@ -37,19 +40,25 @@ func (n *Node) startGuard(ctx context.Context) (*guarded, error) {
 }
 
 // Feed answers for PostgreSQL for that long from now on. After the guard has fired, which is only when this agent was
-// silent for too long, it is disarmed first: whatever ran then is dead.
+// silent for too long, it fails until Disarm: whatever ran then is dead.
 func (g *guarded) Feed(within time.Duration) error {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	if g.armed && time.Since(g.fed) < min(g.pace, within/4) {
 		return nil
 	}
-	data, err := filepath.EvalSymlinks(g.data)
-	if err != nil {
-		return fmt.Errorf("feed the guard: %w", err)
+	if g.real == "" { // once: a hung disk must not stop the loop that this is called from
+		data, err := filepath.EvalSymlinks(g.data)
+		if err != nil {
+			return fmt.Errorf("feed the guard: %w", err)
+		}
+		g.real = data
 	}
-	err = g.guard.Feed(within, guard.Target{Data: data})
-	g.armed, g.fed = err == nil, time.Now()
+	g.fed = time.Now()
+	err := g.guard.Feed(within, guard.Target{Data: g.real})
+	if err == nil || errors.Is(err, guard.ErrFired) {
+		g.armed = true // one that has fired goes on killing until it is disarmed
+	}
 	return err
 }
 
@@ -57,9 +66,19 @@ func (g *guarded) Feed(within time.Duration) error {
 func (g *guarded) Disarm() error {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	if !g.armed && !g.fed.IsZero() {
+	st := g.guard.Status()
+	if !g.armed && st.Left <= 0 && st.AckedSeq == st.LastSeq && g.disarmed || time.Since(g.fed) < disarmPace && !g.armed {
 		return nil
 	}
-	g.armed, g.fed = false, time.Now()
-	return g.guard.Disarm()
+	g.fed = time.Now()
+	err := g.guard.Disarm()
+	if err == nil {
+		// Repeated until the guard has acknowledged it: one that had not yet told of its firing would ignore this.
+		g.disarmed = !g.armed
+		g.armed = false
+	}
+	return err
 }
+
+// disarmPace is the least time between two attempts to disarm.
+const disarmPace = 200 * time.Millisecond

@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"net"
 	"path/filepath"
+	"syscall"
+	"time"
 
 	"standfast/certs"
 	"standfast/store"
@@ -86,13 +88,18 @@ func (n *Node) prepareEtcd() error {
 	return nil
 }
 
-// freePort finds a taken port before a child process would fail on it again and again.
+// freePort finds a taken port before a child process would fail on it again and again. The etcd of an agent that was
+// killed a moment ago ends with it, but not in the same instant.
 func freePort(addr, what, key string) error {
-	l, err := net.Listen("tcp", addr)
-	if err != nil {
-		return portTaken(err, what, key)
+	for deadline := time.Now().Add(3 * time.Second); ; time.Sleep(20 * time.Millisecond) {
+		l, err := net.Listen("tcp", addr)
+		if err == nil {
+			return l.Close()
+		}
+		if !errors.Is(err, syscall.EADDRINUSE) || time.Now().After(deadline) {
+			return portTaken(err, what, key)
+		}
 	}
-	return l.Close()
 }
 
 // run keeps the child process running until ctx ends.

@@ -18,6 +18,8 @@ import (
 // OpenClients lets clients in, by the site's lines of pg_hba.conf, and returns when that is in force. Lines that
 // PostgreSQL can't read are refused with its own words, and nothing changes.
 func (s *Server) OpenClients(ctx context.Context) error {
+	s.door.Lock()
+	defer s.door.Unlock()
 	if err := s.admission(ctx, true); err != nil {
 		return fmt.Errorf("let clients in: %w", err)
 	}
@@ -27,6 +29,8 @@ func (s *Server) OpenClients(ctx context.Context) error {
 // CloseClients keeps clients out and returns when that is in force; with endSessions those that were in have been cut
 // off by then. Members' connections and monitoring go on.
 func (s *Server) CloseClients(ctx context.Context, endSessions bool) error {
+	s.door.Lock()
+	defer s.door.Unlock()
 	err := s.admission(ctx, false)
 	if err == nil && endSessions {
 		err = s.endClients(ctx)

@@ -33,7 +33,13 @@ func (s *Server) Init(ctx context.Context) error {
 
 func (s *Server) init(ctx context.Context) error {
 	c := s.config()
-	if s.postmaster() != nil {
+	if work, err := c.marked(); err != nil {
+		return err
+	} else if work == workInit { // an earlier agent began and did not finish
+		if err := s.KillAll(ctx); err != nil {
+			return err
+		}
+	} else if s.postmaster() != nil {
 		return ErrRunning
 	}
 	if err := s.initdb(ctx, c); err != nil {

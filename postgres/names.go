@@ -59,14 +59,13 @@ func (s *Server) writeNames(ctx context.Context, want string) (time.Time, error)
 	return seen, err
 }
 
-// endOlderSenders ends the members' WAL senders that began before the given time and waits until they are gone.
+// endOlderSenders ends the WAL senders, of present and former members, that began before the given time and waits until they are gone.
 func (s *Server) endOlderSenders(ctx context.Context, before time.Time) error {
-	names := s.config().Members
 	return s.control.use(ctx, func(conn *pgx.Conn) error {
 		for {
 			var left int
 			err := conn.QueryRow(ctx, `select count(pg_terminate_backend(pid)) from pg_stat_activity
-				where backend_type = 'walsender' and application_name = any($1) and backend_start < $2`, names, before).Scan(&left)
+				where backend_type = 'walsender' and application_name <> 'standfast_clone' and backend_start < $1`, before).Scan(&left)
 			if err != nil || left == 0 {
 				return err
 			}
@@ -94,11 +93,14 @@ func (s *Server) leaveSingleCopy(ctx context.Context) error {
 	err := s.control.use(ctx, func(conn *pgx.Conn) error {
 		return conn.QueryRow(ctx, "select current_setting('synchronous_standby_names')").Scan(&have)
 	})
-	if err != nil || have != "" {
+	nobody := pgconf.SyncNames(cluster.NewRule(1))
+	if err != nil || have != "" && have != nobody {
 		return err
 	}
-	if _, err := s.writeNames(ctx, pgconf.SyncNames(cluster.NewRule(1))); err != nil {
-		return err
+	if have == "" { // otherwise an earlier attempt came this far and saw no commit wait
+		if _, err := s.writeNames(ctx, nobody); err != nil {
+			return err
+		}
 	}
 	for {
 		waits, err := s.commitWaits(ctx)

@@ -148,10 +148,12 @@ func (s *Server) ApplyParameters(ctx context.Context, params map[string]string) 
 		}
 	}
 	s.SetConfig(cfg)
+	s.door.Lock()
 	open, err := s.ClientsOpen() // the site's lines may have changed with the parameters
 	if err == nil {
 		err = s.admission(ctx, open)
 	}
+	s.door.Unlock()
 	if err != nil {
 		return nil, fmt.Errorf("apply the pg_hba lines: %w", err)
 	}

@@ -38,6 +38,8 @@ func (s *Server) promote(ctx context.Context, tl cluster.Timeline, r cluster.Rul
 	if names.K == 0 {
 		names = cluster.NewRule(1)
 	}
+	s.door.Lock()
+	defer s.door.Unlock()
 	if err := s.writeAdmission(ctx, false); err != nil {
 		return err
 	}

@@ -58,6 +58,7 @@ type Server struct {
 	observer session // kept for Observe
 	control  session // kept for everything else
 	probe    probe
+	door     sync.Mutex // held while pg_hba is opened, closed or rewritten as it is
 	known    known
 	verb     chan struct{} // holds one token: verbs that start, stop or replace data exclude each other
 }
