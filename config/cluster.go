@@ -23,19 +23,17 @@ type Cluster struct {
 	AntiFlap    Duration   `yaml:"anti_flap"`
 	PausedUntil *time.Time `yaml:"paused_until,omitempty"` // no failover by itself until then
 
-	Router             Router     `yaml:"router"`
-	PostgreSQL         PostgreSQL `yaml:"postgresql"`
-	Hooks              Hooks      `yaml:"hooks"`
-	ReplicationClients []string   `yaml:"replication_clients"` // names of other receivers of WAL, each with a permanent slot
+	Router     Router     `yaml:"router"`
+	PostgreSQL PostgreSQL `yaml:"postgresql"`
 }
 
-// Router bounds what the routers accept.
+// Router bounds what the routers accept. A router takes it when its member starts, from Node.Bootstrap of that member's file:
+// a change of the agreed configuration does not reach it.
 type Router struct {
 	Wait            Duration `yaml:"wait"`               // how long a new connection waits for a primary
-	ReadMaxLag      Duration `yaml:"read_max_lag"`       // a standby further behind serves no reads
-	ReadMaxLagBytes Size     `yaml:"read_max_lag_bytes"` // the same in WAL; 0: no bound
-	MaxSessions     int      `yaml:"max_sessions"`       // per server and port; 0: PostgreSQL's max_connections decides
-	MaxWaiting      int      `yaml:"max_waiting"`        // connections that may wait at once; more are refused
+	ReadMaxLagBytes Size     `yaml:"read_max_lag_bytes"` // a standby further behind gets no new reads; 0: no bound
+	MaxSessions     int      `yaml:"max_sessions"`       // from one router to one server; 0: PostgreSQL's max_connections decides
+	MaxWaiting      int      `yaml:"max_waiting"`        // clients of one port that may wait while MaxSessions are in use; more are refused
 }
 
 // PostgreSQL is what the site adds to the servers' own configuration.
@@ -43,13 +41,6 @@ type PostgreSQL struct {
 	Parameters map[string]Text `yaml:"parameters"` // as in postgresql.conf
 	HBA        []string        `yaml:"hba"`        // lines of pg_hba.conf, kept verbatim between ours
 	Ident      []string        `yaml:"ident"`      // lines of pg_ident.conf
-}
-
-// Hooks are commands of the site, run without a shell as the user that the member runs as.
-type Hooks struct {
-	Event    []string `yaml:"event"`    // program and arguments, run after each event with the event in its environment
-	Validate []string `yaml:"validate"` // run before this member may be promoted; any exit code but 0 rules it out
-	Timeout  Duration `yaml:"timeout"`  // a command that takes longer is killed and counts as failed
 }
 
 // DefaultCluster is the configuration of a cluster whose file says nothing.
@@ -64,11 +55,9 @@ func DefaultCluster() Cluster {
 		AntiFlap:   Duration(time.Minute),
 		Router: Router{
 			Wait:            Duration(10 * time.Second),
-			ReadMaxLag:      Duration(10 * time.Second),
 			ReadMaxLagBytes: 64 << 20,
 			MaxWaiting:      1000,
 		},
-		Hooks: Hooks{Timeout: Duration(10 * time.Second)},
 	}
 }
 
@@ -113,7 +102,7 @@ func clusterComments() yaml.CommentMap {
 		{"detection", "silence before a failover: fast 0.7s, balanced 2s, vm 5s, or a time of your own"},
 		{"lease", "a host that hears no majority for this long cuts its sessions"},
 		{"anti_flap", "least time between two replacements of a primary that still lives"},
-		{"router", "ports 5000 (writing) and 5001 (reading)"},
+		{"router", "to change this, write it under bootstrap in each member's file and restart the member"},
 		{"postgresql", "added to what Standfast sets itself; a value that PostgreSQL refuses is rejected when it is set"},
 	} {
 		m["$."+c.key] = []*yaml.Comment{yaml.HeadComment(" " + c.text)}

@@ -48,7 +48,7 @@ func TestRenderIsReadBack(t *testing.T) {
 			c.PostgreSQL.Parameters["my.p"+string(rune('a'+len(c.PostgreSQL.Parameters)))] = config.Text(v)
 		}
 		c.PostgreSQL.HBA = []string{"# " + rapid.StringMatching(`[ -~]{0,20}`).Draw(t, "hba")}
-		c.PostgreSQL.Ident, c.Hooks.Event, c.Hooks.Validate, c.ReplicationClients = []string{}, []string{}, []string{}, []string{"barman"}
+		c.PostgreSQL.Ident = []string{}
 		text, err := c.Render()
 		if err != nil {
 			t.Fatal(err)
@@ -82,8 +82,7 @@ func TestClusterErrors(t *testing.T) {
 		"postgresql: {parameters: {Synchronous_Commit: local}}": `postgresql.parameters.Synchronous_Commit: local is refused: commits would be acknowledged before a standby has them on disk; leave it at on, or set durability: async`,
 		"postgresql: {parameters: {fsync: off}}":                `postgresql.parameters.fsync: off is refused: an acknowledged commit would be lost with a host's power`,
 		"postgresql: {hba: ['allow all']}":                      `postgresql.hba: line 1, "allow all", does not begin with local, host or hostssl; see pg_hba.conf in PostgreSQL's manual`,
-		"hooks: {event: [notify]}":                              `hooks.event: the program needs its full path, such as [/usr/local/bin/notify]`,
-		"replication_clients: [Barman]":                         `replication_clients: "Barman" can't name a replication slot; use a-z, 0-9 and _`,
+		"postgresql: {ident: [site alice]}":                     `postgresql.ident: line 1, "site alice", needs a map's name, a system user and a database user`,
 		"router: {read_max_lag_bytes: 16}":                      `"16" is not a size; write a whole number with its unit, such as 64kB, 16MB or 1GB`,
 	} {
 		_, err := config.ParseCluster("config", []byte(text))
@@ -95,14 +94,14 @@ func TestClusterErrors(t *testing.T) {
 
 func TestDiff(t *testing.T) {
 	a := cluster1(t, "durability: quorum\npostgresql: {parameters: {work_mem: 4MB}}\n")
-	b := cluster1(t, "durability: async\npostgresql: {parameters: {max_connections: 300}}\nreplication_clients: [barman]\n")
+	b := cluster1(t, "durability: async\npostgresql: {parameters: {max_connections: 300}, ident: [site alice bob]}\n")
 	var got []string
 	for _, c := range config.Diff(a, b) {
 		got = append(got, c.String())
 	}
 	want := []string{
-		"durability: quorum → async", "postgresql.parameters.max_connections: (none) → 300",
-		"postgresql.parameters.work_mem: 4MB → (none)", `replication_clients: (none) → ["barman"]`,
+		"durability: quorum → async", `postgresql.ident: (none) → ["site alice bob"]`,
+		"postgresql.parameters.max_connections: (none) → 300", "postgresql.parameters.work_mem: 4MB → (none)",
 	}
 	if !reflect.DeepEqual(got, want) {
 		t.Errorf("got  %q\nwant %q", got, want)
@@ -120,7 +119,7 @@ func TestSet(t *testing.T) {
 		{"router.max_waiting", "5", "# ours\ndurability: quorum # safe\nrouter:\n  wait: 5s\n  max_waiting: 5\npostgresql:\n  parameters:\n    work_mem: 4MB\n"},
 		{"postgresql.parameters.pg_stat_statements.max", "500", "# ours\ndurability: quorum # safe\nrouter:\n  wait: 5s\npostgresql:\n  parameters:\n    work_mem: 4MB\n    pg_stat_statements.max: 500\n"},
 		{"router.wait", "", "# ours\ndurability: quorum # safe\npostgresql:\n  parameters:\n    work_mem: 4MB\n"},
-		{"replication_clients", "[barman, debezium]", "# ours\ndurability: quorum # safe\nrouter:\n  wait: 5s\npostgresql:\n  parameters:\n    work_mem: 4MB\nreplication_clients:\n- barman\n- debezium\n"},
+		{"postgresql.ident", "[site alice bob, site carol dan]", "# ours\ndurability: quorum # safe\nrouter:\n  wait: 5s\npostgresql:\n  parameters:\n    work_mem: 4MB\n  ident:\n  - site alice bob\n  - site carol dan\n"},
 		{"allow_single_copy", "true", "# ours\ndurability: quorum # safe\nrouter:\n  wait: 5s\npostgresql:\n  parameters:\n    work_mem: 4MB\nallow_single_copy: true\n"},
 	} {
 		got, err := config.Set([]byte(text), c.key, c.value)
@@ -133,7 +132,7 @@ func TestSet(t *testing.T) {
 	}
 	for key, want := range map[string]string{
 		"durabilty":                  `unknown key "durabilty": did you mean "durability"?`,
-		"router":                     "router holds several keys; name one of wait, read_max_lag, read_max_lag_bytes, max_sessions, max_waiting",
+		"router":                     "router holds several keys; name one of wait, read_max_lag_bytes, max_sessions, max_waiting",
 		"lease.x":                    "lease holds a single value; there is nothing below it",
 		"postgresql.parameters":      "postgresql.parameters holds several values; name one, such as postgresql.parameters.work_mem",
 		"postgresql.parameters.port": "set postgresql.parameters.port: postgresql.parameters.port: is set by Standfast: it follows the member's file; change ports.postgres there",

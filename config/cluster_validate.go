@@ -23,19 +23,6 @@ func (c Cluster) Validate() error {
 	c.validateTimes(&p)
 	c.validateRouter(&p)
 	c.PostgreSQL.validate(&p)
-	p.check(c.Hooks.Timeout > 0, "hooks.timeout", "must be more than 0; write 10s")
-	for _, h := range []struct {
-		key  string
-		argv []string
-	}{{"hooks.event", c.Hooks.Event}, {"hooks.validate", c.Hooks.Validate}} {
-		p.check(len(h.argv) == 0 || strings.HasPrefix(h.argv[0], "/"), h.key, "the program needs its full path, such as [/usr/local/bin/notify]")
-	}
-	seen := map[string]bool{}
-	for _, n := range c.ReplicationClients {
-		p.check(slotName.MatchString(n), "replication_clients", "%q can't name a replication slot; use a-z, 0-9 and _", n)
-		p.check(!seen[n], "replication_clients", "%q is there twice; remove one", n)
-		seen[n] = true
-	}
 	return p.err()
 }
 
@@ -55,15 +42,11 @@ func (c Cluster) validateTimes(p *problems) {
 
 func (c Cluster) validateRouter(p *problems) {
 	p.check(c.Router.Wait >= 0, "router.wait", "can't be negative; write 10s")
-	p.check(c.Router.ReadMaxLag > 0, "router.read_max_lag", "must be more than 0, or no standby would ever serve reads; write 10s")
 	p.check(c.Router.MaxSessions >= 0, "router.max_sessions", "can't be negative; write 0 for no limit of the router's own")
 	p.check(c.Router.MaxWaiting >= 0, "router.max_waiting", "can't be negative; write 1000")
 }
 
-var (
-	slotName      = regexp.MustCompile(`^[a-z0-9_]{1,63}$`)
-	parameterName = regexp.MustCompile(`^[A-Za-z_][A-Za-z0-9_$]*(\.[A-Za-z_][A-Za-z0-9_$]*)?$`)
-)
+var parameterName = regexp.MustCompile(`^[A-Za-z_][A-Za-z0-9_$]*(\.[A-Za-z_][A-Za-z0-9_$]*)?$`)
 
 // ours are parameters that Standfast sets by itself, with the reason why the site may not.
 var ours = map[string]string{

@@ -34,8 +34,7 @@ func TestSampleIsAllDefaults(t *testing.T) {
 	min := parse(t, `{cluster: main, name: pg1, members: [{name: pg1, address: 10.0.0.11},
 		{name: pg2, address: 10.0.0.12, location: room 2}, {name: pg3, address: 10.0.0.13, priority: 50}]}`)
 	// An empty list or map that is written down is the same as none.
-	n.Etcd.Endpoints, n.Bootstrap.ReplicationClients = nil, nil
-	n.Bootstrap.PostgreSQL, n.Bootstrap.Hooks.Event, n.Bootstrap.Hooks.Validate = config.PostgreSQL{}, nil, nil
+	n.Etcd.Endpoints, n.Bootstrap.PostgreSQL = nil, config.PostgreSQL{}
 	if !reflect.DeepEqual(n, min) {
 		t.Errorf("the sample differs from the defaults:\n%+v\n%+v", n, min)
 	}
@@ -46,7 +45,7 @@ func TestSampleNamesEveryKey(t *testing.T) {
 	for _, typ := range []reflect.Type{
 		reflect.TypeFor[config.Node](), reflect.TypeFor[config.Cluster](), reflect.TypeFor[config.Ports](), reflect.TypeFor[config.Etcd](),
 		reflect.TypeFor[config.Postgres](), reflect.TypeFor[config.Log](), reflect.TypeFor[config.Member](), reflect.TypeFor[config.Router](),
-		reflect.TypeFor[config.PostgreSQL](), reflect.TypeFor[config.Hooks](),
+		reflect.TypeFor[config.PostgreSQL](),
 	} {
 		for i := range typ.NumField() {
 			key, _, _ := strings.Cut(typ.Field(i).Tag.Get("yaml"), ",")
