@@ -285,7 +285,7 @@ func (a *Agent) probe(ctx context.Context, v cluster.View, name string) {
 	if busy {
 		return
 	}
-	go func() {
+	a.aside.Go(func() {
 		ctx, cancel := context.WithTimeout(ctx, probeBound)
 		defer cancel()
 		err := a.cfg.Probe(ctx, addr)
