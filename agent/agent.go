@@ -85,6 +85,7 @@ type Agent struct {
 	lastBeat      cluster.Beat
 	lastRoute     cluster.Route
 	notBefore     time.Time
+	urgentFailed  bool // what rests until notBefore is urgent itself
 	loggedActs    string
 	hurried       string // what the observer was made to hurry for
 
@@ -117,6 +118,7 @@ type seen struct {
 	failedKind  string
 	failedTerm  cluster.Term
 	failedAt    time.Time
+	restUntil   time.Time // no slow action is begun before: the record was ahead of what this agent has seen of it
 	stalled     string
 	written     *cluster.State
 	leaseFrom   time.Time

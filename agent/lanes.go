@@ -91,15 +91,20 @@ func wanted(acts []cluster.Action, x cluster.Action) bool {
 	return slices.ContainsFunc(acts, func(y cluster.Action) bool { return same(x, y) })
 }
 
-// carryOut starts what is wanted and cancels what no longer is.
-func (a *Agent) carryOut(ctx context.Context, v cluster.View, acts []cluster.Action) {
-	urgent := slices.ContainsFunc(acts, func(x cluster.Action) bool {
+// isUrgent reports whether anything in the list ends or withholds service, and so waits for no other action's rest.
+func isUrgent(acts []cluster.Action) bool {
+	return slices.ContainsFunc(acts, func(x cluster.Action) bool {
 		switch x.(type) {
 		case cluster.Fence, cluster.Promise, cluster.Expel:
 			return true
 		}
 		return false
 	})
+}
+
+// carryOut starts what is wanted and cancels what no longer is.
+func (a *Agent) carryOut(ctx context.Context, v cluster.View, acts []cluster.Action) {
+	urgent := isUrgent(acts)
 	if a.slow != nil && yields(a.slow.action) && (urgent || !wanted(acts, a.slow.action)) {
 		a.slow.cancel(errUnwanted)
 	}
@@ -116,7 +121,7 @@ func (a *Agent) carryOut(ctx context.Context, v cluster.View, acts []cluster.Act
 		}
 		return // its end wakes the loop
 	}
-	if time.Now().Before(a.notBefore) && !urgent {
+	if time.Now().Before(a.notBefore) && (!urgent || a.urgentFailed) {
 		return
 	}
 	acts = a.settledFirst(acts)
@@ -200,7 +205,7 @@ func (a *Agent) startQuick(ctx context.Context, v cluster.View, acts []cluster.A
 
 func (a *Agent) startSlow(ctx context.Context, v cluster.View, x cluster.Action) {
 	a.mu.Lock()
-	again := a.failedKind == kindOf(x) && a.failedAt.Add(slowRetry).After(time.Now())
+	again := a.failedKind == kindOf(x) && a.failedAt.Add(slowRetry).After(time.Now()) || time.Now().Before(a.restUntil)
 	a.mu.Unlock()
 	if again {
 		return
@@ -238,6 +243,7 @@ func (a *Agent) reap() {
 	if a.quick != nil {
 		select {
 		case <-a.quick.done:
+			a.urgentFailed = a.quick.err != nil && isUrgent(a.quick.actions)
 			switch err := a.quick.err; {
 			case err == nil, errors.Is(err, errUnwanted):
 			case errors.Is(err, store.ErrConflict):

@@ -276,6 +276,9 @@ func (a *Agent) afterSlow(ctx context.Context, v cluster.View, j *job) {
 	} else if !cancelled && !errors.Is(j.err, errStillCounted) {
 		a.failed, a.failedKind, a.failedTerm, a.failedAt = j.err.Error(), kindOf(j.action), v.State.Term, time.Now()
 	}
+	if errors.Is(j.err, errStillCounted) {
+		a.restUntil = time.Now().Add(retryAfter)
+	}
 	a.mu.Unlock()
 	if h, ok := j.action.(cluster.Handover); ok && j.err != nil && !cancelled {
 		a.withdraw(ctx, v, h, j.err)
