@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strings"
 	"sync"
 	"syscall"
 	"testing"
@@ -180,9 +181,27 @@ func freeze(t testing.TB, pid int) (thaw func()) {
 	if err := syscall.Kill(pid, syscall.SIGSTOP); err != nil {
 		t.Fatal(err)
 	}
+	for !stopped(t, pid) { // each thread stops when it is next scheduled, not when the signal is sent
+		time.Sleep(time.Millisecond)
+	}
 	thaw = func() { _ = syscall.Kill(pid, syscall.SIGCONT) } // it may have been ended meanwhile
 	t.Cleanup(thaw)
 	return thaw
+}
+
+// stopped reports whether every thread of the process has stopped ("State: T" in proc(5)).
+func stopped(t testing.TB, pid int) bool {
+	t.Helper()
+	files, err := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/status", pid))
+	if err != nil || len(files) == 0 {
+		t.Fatalf("look at the threads of process %d: %v", pid, err)
+	}
+	for _, f := range files {
+		if b, err := os.ReadFile(f); err == nil && !strings.Contains(string(b), "State:\tT") {
+			return false
+		}
+	}
+	return true
 }
 
 // StartDebian runs the distribution's etcd server, without TLS, and returns its client URL and how to freeze it until
