@@ -334,11 +334,17 @@ func (a *Agent) feedGuard(v cluster.View) {
 		return
 	}
 	within := v.Settings.Lease
-	if v.State == nil || v.State.Rule.K == 0 && len(v.Members) > 1 {
-		within = max(v.LeaseFrom, v.Since) + v.Settings.Lease - v.Now
-		if within <= 0 {
-			return // not fed any more: it ends the server if decide could not
+	switch {
+	case v.State == nil && v.Postgres.Names.K > 0:
+		within = v.Since + v.Settings.Lease - v.Now
+	case v.State == nil || v.State.Rule.K == 0 && len(v.Members) > 1:
+		if v.LeaseFrom == 0 {
+			return // the deadline that an earlier agent may have left stands until the store has answered this one
 		}
+		within = v.LeaseFrom + v.Settings.Lease - v.Now
+	}
+	if within <= 0 {
+		return // not fed any more: it ends the server if decide could not
 	}
 	if err := a.cfg.Guard.Feed(within); err != nil {
 		a.log.Warn("feed the guard", "error", err)

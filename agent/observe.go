@@ -275,28 +275,34 @@ func (a *Agent) watchDisk(ctx context.Context) {
 	}
 }
 
-// renewLease reads the agreed record linearizably, a third of a lease apart. It renews the lease from the moment of
-// sending, and only if the record still names this term.
+// storePace is how often the store is asked whether it answers, however long the lease is.
+const storePace = time.Second
+
+// renewLease reads the agreed record linearizably, at once and then a third of a lease apart. It renews the lease from the
+// moment of sending, and only if the record still names this term.
 func (a *Agent) renewLease(ctx context.Context) {
-	for {
-		t := time.NewTimer(a.cfg.Settings().Lease / 3)
-		select {
-		case <-ctx.Done():
-			t.Stop()
-			return
-		case <-t.C:
-		}
+	for ctx.Err() == nil {
 		sent := time.Now()
 		rctx, cancel := context.WithTimeout(ctx, time.Second)
 		s, err := a.cfg.Store.State(rctx)
 		cancel()
-		if err != nil && !errors.Is(err, store.ErrNotFound) {
-			continue
+		if err == nil || errors.Is(err, store.ErrNotFound) {
+			a.renewed(s.Term, sent)
 		}
-		a.mu.Lock()
-		a.leaseFrom, a.leaseTerm, a.storeOKAt = sent, s.Term, time.Now()
-		a.mu.Unlock()
+		t := time.NewTimer(min(a.cfg.Settings().Lease/3, storePace))
+		select {
+		case <-ctx.Done():
+		case <-t.C:
+		}
+		t.Stop()
 	}
+}
+
+// renewed notes that the store held this term at some time after the sending.
+func (a *Agent) renewed(t cluster.Term, sent time.Time) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.leaseFrom, a.leaseTerm, a.storeOKAt = sent, t, time.Now()
 }
 
 // Observation is the newest answer of this member's server.

@@ -103,6 +103,7 @@ func (a *Agent) write(ctx context.Context, x cluster.Write) error {
 	if next.Cluster == "" {
 		next.Cluster = a.cfg.Cluster
 	}
+	sent := time.Now()
 	written, err := a.cfg.Store.WriteState(ctx, next)
 	if err != nil {
 		if !errors.Is(err, store.ErrConflict) {
@@ -112,6 +113,7 @@ func (a *Agent) write(ctx context.Context, x cluster.Write) error {
 		}
 		return err
 	}
+	a.renewed(written.Term, sent)
 	a.mu.Lock()
 	a.written = &written
 	a.mu.Unlock()
