@@ -217,7 +217,7 @@ func TestRuleIsReadAgainBeforeDataIsTouched(t *testing.T) {
 					w.record(reigns(2, "pg1", cluster.NewRule(1, "pg3")))
 					w.relay.connect()
 					w.start()
-					w.until("it is tried", func() bool { return w.view().Doing != nil })
+					w.until("it is tried", func() bool { return w.count("store get state") >= 3 })
 					w.never(3*time.Second, "pg "+verb)
 					if n := w.count("store get state"); n > 60 {
 						t.Errorf("the record was read %d times in 3 s", n)

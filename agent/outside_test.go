@@ -130,6 +130,29 @@ func TestLonePrimaryEndsWithItsLease(t *testing.T) {
 	})
 }
 
+// TestLonePrimaryOfANewTermHasALease: its own write of the record is as good an answer of the store as a reading.
+func TestLonePrimaryOfANewTermHasALease(t *testing.T) {
+	inWorld(t, "pg2", three(), func(w *world) {
+		w.settings.Durability = cluster.Async
+		r := reigns(2, "pg1", cluster.NewRule(0))
+		w.following(r.Rule)
+		w.pass(5*time.Second + 10*time.Millisecond)
+		e := elects(r)
+		e.Prefer = "pg2"
+		w.record(e)
+		w.beats.change("pg1", func(b *cluster.Beat) { b.Term, b.Promised, b.Admitted = 3, 3, 0 })
+		w.beats.change("pg3", func(b *cluster.Beat) { b.Term, b.Promised, b.Attached = 3, 3, 0 })
+		w.until("the relay is closed", func() bool { return w.relay.Status().Term == 0 })
+		w.relay.connect()
+		w.must(w.admin.PutReport(context.Background(), cluster.Report{Term: 3, Member: "pg1", Position: cluster.Position{Timeline: 2, LSN: 0x2000000}, Priority: 100}))
+		w.until("clients are admitted", func() bool { return w.beats.said().Admitted == 3 })
+		w.never(10*time.Second, "pg kill")
+		if w.count("pg kill") > 0 {
+			t.Error("the new primary was ended at once")
+		}
+	})
+}
+
 // TestGuardIsFedWhileServing and not otherwise.
 func TestGuardIsFedWhileServing(t *testing.T) {
 	inWorld(t, "pg1", three(), func(w *world) {

@@ -304,6 +304,9 @@ func (tr *trace) lines() []string {
 	defer tr.mu.Unlock()
 	out := make([]string, 0, len(tr.done))
 	for _, s := range tr.done {
+		if strings.HasPrefix(s.what, "store get") {
+			continue // many, and seldom what one looks for
+		}
 		out = append(out, fmt.Sprintf("%9v %s", s.at.Sub(tr.begun), s.what))
 	}
 	return out
