@@ -113,6 +113,10 @@ func (a *Agent) exited() <-chan struct{} {
 
 func (a *Agent) noteDeath(ch <-chan struct{}) {
 	a.mu.Lock()
+	if a.cfg.Postgres.Exited() != ch {
+		a.mu.Unlock()
+		return // another server has been started since
+	}
 	a.died = ch
 	a.running, a.pg.Up, a.held, a.gone, a.answered = false, false, false, false, time.Time{}
 	a.admitted, a.pgAt = 0, time.Now()
@@ -163,6 +167,15 @@ func (a *Agent) lookAtServer(ctx context.Context) bool {
 	}
 	before := a.cfg.Relay.Status()
 	octx, cancel := context.WithTimeout(ctx, time.Second)
+	if exited := a.exited(); exited != nil { // an orphaned backend's connection would keep us from noticing the death
+		go func() {
+			select {
+			case <-exited:
+				cancel()
+			case <-octx.Done():
+			}
+		}()
+	}
 	o, err := a.cfg.Postgres.Observe(octx)
 	cancel()
 	if err != nil {

@@ -51,10 +51,11 @@ func (a *Agent) doSlow(ctx context.Context, v cluster.View, x cluster.Action) er
 	switch x := x.(type) {
 	case cluster.Start:
 		return bounded(startBound, func(ctx context.Context) error {
-			if err := pg.KillAll(ctx); err != nil { // what an earlier server may have left behind
-				return err
+			err := pg.StartStandby(ctx) // it ends what an earlier server may have left behind
+			if errors.Is(err, postgres.ErrRunning) {
+				return nil // decided before the last look at it
 			}
-			return pg.StartStandby(ctx)
+			return err
 		})
 	case cluster.Restart:
 		return bounded(startBound, func(ctx context.Context) error {
