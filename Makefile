@@ -54,13 +54,13 @@ format:
 bench: check-go ## measure failovers, throughput and cost, and draw the plots (half an hour, quiet machine)
 	@sh scripts/install-deps.sh test
 	@$(MAKE) --no-print-directory build
-	$(GO) run ./test/bench
+	$(GO) run ./test/bench $(BENCHFLAGS)
 
 e2e: check-go ## scenarios on a real cluster of processes on this machine
 	@sh scripts/install-deps.sh test
 	@$(MAKE) --no-print-directory build
 	@echo "e2e: starts real members (PostgreSQL, etcd) on loopback addresses, kills and freezes them, counts lost commits"
-	$(GO) test ./test/... -tags e2e -count=1 -p 1 -timeout 20m
+	$(GO) test -tags e2e -count 1 -timeout 20m -v ./test/system
 
 clean: ## remove what was built
 	rm -rf bin guard/bin/standfast-guard docs/model/build
