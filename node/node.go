@@ -147,23 +147,25 @@ type tlsFiles struct {
 func (n *Node) loadTLS() error {
 	n.tls.files = certs.In(n.cfg.TLSDir)
 	var err error
-	if n.tls.server, err = certs.ServerTLS(n.tls.files); err != nil {
-		return err
+	if n.tls.server, err = certs.ServerTLS(n.tls.files); err == nil {
+		n.tls.client, err = certs.ClientTLS(n.tls.files)
 	}
-	n.tls.client, err = certs.ClientTLS(n.tls.files)
-	return err
+	if err != nil {
+		return fmt.Errorf("%w (tls_dir in the member's file; it needs ca.crt, and member.crt and member.key of this member)", err)
+	}
+	return nil
 }
 
 // secret reads the key that authenticates heartbeats.
 func (n *Node) secret() ([]byte, error) {
 	b, err := os.ReadFile(n.cfg.SecretFile)
 	if err != nil {
-		return nil, fmt.Errorf("read the cluster's secret: %w", err)
+		return nil, fmt.Errorf("read the cluster's secret: %w (secret_file in the member's file; copy it from another member)", err)
 	}
 	if s := strings.TrimSpace(string(b)); len(s) >= 16 {
 		return []byte(s), nil
 	}
-	return nil, fmt.Errorf("the cluster's secret in %s is shorter than 16 characters", n.cfg.SecretFile)
+	return nil, fmt.Errorf("the cluster's secret in %s is shorter than 16 characters (secret_file in the member's file; copy it from another member)", n.cfg.SecretFile)
 }
 
 // memberAddresses maps members to one of their addresses.

@@ -92,11 +92,11 @@ func (n *Node) openRouter() error {
 func (n *Node) openAPI() error {
 	token, err := os.ReadFile(n.cfg.TokenFile)
 	if err != nil {
-		return fmt.Errorf("read the operators' token: %w", err)
+		return fmt.Errorf("read the operators' token: %w (token_file in the member's file; any 16 or more random characters)", err)
 	}
 	want := []byte(strings.TrimSpace(string(token)))
 	if len(want) < 16 {
-		return fmt.Errorf("the operators' token in %s is shorter than 16 characters", n.cfg.TokenFile)
+		return fmt.Errorf("the operators' token in %s is shorter than 16 characters (token_file in the member's file)", n.cfg.TokenFile)
 	}
 	ports := n.cfg.Self().Ports
 	n.api, err = api.New(api.Config{
@@ -107,7 +107,13 @@ func (n *Node) openAPI() error {
 			return "operator", subtle.ConstantTimeCompare([]byte(token), want) == 1
 		},
 	})
-	return portTaken(err, "the API", "ports.health, ports.admin")
+	if err != nil {
+		return err
+	}
+	if err := n.api.Listen(context.Background()); err != nil {
+		return fmt.Errorf("%w (ports.health and ports.admin in the member's file)", err)
+	}
+	return nil
 }
 
 // adminTLS serves operators, who show a token and need no certificate.
