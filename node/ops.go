@@ -1,6 +1,7 @@
 package node
 
 import (
+	"bytes"
 	"context"
 	"crypto/rand"
 	"encoding/hex"
@@ -284,8 +285,13 @@ func patchYAML(text, patch []byte) ([]byte, error) {
 		return nil, fmt.Errorf("read the configuration: %w", err)
 	}
 	var p map[string]any
-	if err := json.Unmarshal(patch, &p); err != nil {
+	d := json.NewDecoder(bytes.NewReader(patch))
+	d.UseNumber()
+	if err := d.Decode(&p); err != nil {
 		return nil, fmt.Errorf("read the patch: %w", err)
+	}
+	if d.More() {
+		return nil, errors.New("read the patch: more than one value")
 	}
 	return yaml.Marshal(mergePatch(doc, p))
 }
@@ -302,10 +308,32 @@ func mergePatch(doc, patch map[string]any) map[string]any {
 			sub, _ := doc[k].(map[string]any)
 			doc[k] = mergePatch(sub, v)
 		default:
-			doc[k] = v
+			doc[k] = plain(v)
 		}
 	}
 	return doc
+}
+
+// plain makes whole numbers whole again, for JSON has only one kind of number and YAML would show 2 as 2.0.
+func plain(v any) any {
+	switch v := v.(type) {
+	case json.Number:
+		if i, err := v.Int64(); err == nil {
+			return i
+		}
+		f, err := v.Float64()
+		if err != nil {
+			return v.String()
+		}
+		return f
+	case []any:
+		out := make([]any, len(v))
+		for i := range v {
+			out[i] = plain(v[i])
+		}
+		return out
+	}
+	return v
 }
 
 // request records an operator's wish and follows it to its end: a new term whose primary lets clients in, or a refusal.
@@ -332,14 +360,11 @@ func (n *Node) request(ctx context.Context, kind cluster.RequestKind, to string,
 
 // follow watches a request until it is carried out or refused.
 func (n *Node) follow(ctx context.Context, req cluster.Request, progress func(api.Progress)) error {
-	seen := false
 	phase := cluster.Phase("")
 	return n.await(ctx, "", progress, func(v cluster.View) (bool, error) {
 		s := v.State
 		if s.Term == req.Term {
-			if v.Request != nil && v.Request.ID == req.ID {
-				seen = true
-			} else if seen {
+			if v.Request == nil || v.Request.ID != req.ID { // not seen here yet, or refused before it could be
 				return false, n.refusal(ctx, req, s.Term)
 			}
 			return false, nil

@@ -23,8 +23,8 @@ func (n *Node) onView(v cluster.View, r cluster.Route) {
 		n.kickHouse()
 	}
 	now := time.Now()
-	last := n.status.Load()
-	if last != nil && now.Sub(last.Observed) < statusPace && !n.important(v, r) {
+	last, important := n.status.Load(), n.important(v, r)
+	if last != nil && now.Sub(last.Observed) < statusPace && !important {
 		return
 	}
 	n.status.Store(n.buildStatus(v, r, now))
