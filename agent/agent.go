@@ -65,6 +65,7 @@ type Agent struct {
 
 	wake  chan struct{} // something changed; look again
 	kick  chan struct{} // ask PostgreSQL now
+	looks atomic.Uint64 // numbers the looks at PostgreSQL, in the order in which they began
 	asked chan asked
 	life  context.Context // Run's: ends what runs aside
 	aside sync.WaitGroup  // records being written that nobody waits for but Run
@@ -74,6 +75,7 @@ type Agent struct {
 	snap          store.Snapshot
 	state         *cluster.State // the newest seen, by watch or by own write
 	electingSince cluster.Instant
+	requestSince  cluster.Instant
 	lastFlap      cluster.Instant
 	closing       bool  // mustClose, as of this look
 	open          bool  // openNow, as of this look
@@ -96,7 +98,7 @@ type Agent struct {
 // seen is what runs beside the loop has left for it.
 type seen struct {
 	pg          cluster.Postgres
-	pgAt        time.Time // when the newest answer was asked for
+	pgAt        uint64    // number of the newest look, or of what was done to the server since
 	answered    time.Time // when it came; zero: not since the server was started
 	observation postgres.Observation
 	diskStalled bool
@@ -211,7 +213,7 @@ func (a *Agent) Wake() {
 
 func (a *Agent) loop(ctx context.Context) {
 	snaps := a.cfg.Store.Watch(ctx)
-	tick := time.NewTicker(50 * time.Millisecond)
+	tick := time.NewTimer(calmTick)
 	defer tick.Stop()
 	var relayChanged <-chan struct{}
 	if a.cfg.Relay != nil {
@@ -234,12 +236,32 @@ func (a *Agent) loop(ctx context.Context) {
 			a.carryOutAsked(ctx, a.view(), q)
 		case <-tick.C:
 		}
+		tick.Reset(a.tick())
 		a.look(ctx)
 	}
 }
 
+// Silence makes no event, so it is measured: rarely while everybody is heard, closely once somebody is late.
+const (
+	calmTick = 100 * time.Millisecond
+	lateTick = 20 * time.Millisecond
+	late     = 250 * time.Millisecond
+)
+
+func (a *Agent) tick() time.Duration {
+	for _, p := range a.cfg.Beats.Peers() {
+		if since := time.Since(p.HeardAt); since > late && since < 2*a.cfg.Settings().Detect {
+			return lateTick
+		}
+	}
+	return calmTick
+}
+
 // take accepts a newer snapshot of the store. The record never goes back.
 func (a *Agent) take(s store.Snapshot) {
+	if r := s.Request; r != nil && (a.snap.Request == nil || a.snap.Request.ID != r.ID) {
+		a.requestSince = a.now()
+	}
 	a.snap = s
 	if s.State != nil {
 		a.adoptState(*s.State)
@@ -402,7 +424,7 @@ func (a *Agent) view() cluster.View {
 			}
 		}
 		if r := a.snap.Request; r != nil && r.Term == a.state.Term {
-			v.Request = r
+			v.Request, v.RequestSince = r, a.requestSince
 		}
 		if s.leaseTerm == a.state.Term {
 			v.LeaseFrom = a.instant(s.leaseFrom)

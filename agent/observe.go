@@ -119,7 +119,7 @@ func (a *Agent) noteDeath(ch <-chan struct{}) {
 	}
 	a.died = ch
 	a.running, a.pg.Up, a.held, a.gone, a.answered = false, false, false, false, time.Time{}
-	a.admitted, a.pgAt = 0, time.Now()
+	a.admitted, a.pgAt = 0, a.looks.Add(1)
 	a.mu.Unlock()
 	a.Wake()
 }
@@ -142,7 +142,7 @@ func (a *Agent) lookAtData(ctx context.Context) {
 // lookAtServer asks the server once and reports whether anything changed that matters to a decision. The relay is read
 // before and after: a position counts as final only if one and the same WAL receiver was held throughout.
 func (a *Agent) lookAtServer(ctx context.Context) bool {
-	begun := time.Now()
+	begun := a.looks.Add(1)
 	running, err := a.cfg.Postgres.Running()
 	if err != nil {
 		a.log.Warn("look for PostgreSQL", "error", err)
@@ -154,7 +154,7 @@ func (a *Agent) lookAtServer(ctx context.Context) bool {
 	}
 	if !running {
 		a.mu.Lock()
-		if begun.Before(a.pgAt) {
+		if begun < a.pgAt {
 			a.mu.Unlock()
 			return false
 		}
@@ -185,7 +185,7 @@ func (a *Agent) lookAtServer(ctx context.Context) bool {
 	a.setRejoined(0)
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	if begun.Before(a.pgAt) {
+	if begun < a.pgAt {
 		return false // overtaken by a newer look, or by what was done to the server meanwhile
 	}
 	changed := a.accept(o, begun)
@@ -197,8 +197,8 @@ func (a *Agent) lookAtServer(ctx context.Context) bool {
 }
 
 // accept takes over an observation, keeping what it does not know; unless something newer is known. a.mu is held.
-func (a *Agent) accept(o postgres.Observation, at time.Time) bool {
-	if at.Before(a.pgAt) {
+func (a *Agent) accept(o postgres.Observation, at uint64) bool {
+	if at < a.pgAt {
 		return false
 	}
 	p := o.Postgres
@@ -217,10 +217,10 @@ func (a *Agent) accept(o postgres.Observation, at time.Time) bool {
 
 // noAnswer counts how long a running primary has not answered. A server that is starting up answers with an error and
 // is not stalled; one that says nothing is.
-func (a *Agent) noAnswer(standby bool, begun time.Time, err error) bool {
+func (a *Agent) noAnswer(standby bool, begun uint64, err error) bool {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	if begun.Before(a.pgAt) {
+	if begun < a.pgAt {
 		return false
 	}
 	changed := a.pg.Up || !a.running

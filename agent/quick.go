@@ -68,7 +68,7 @@ func (a *Agent) fence(ctx context.Context, x cluster.Fence) error {
 		a.log.Error(x.String(), "error", err)
 	}
 	a.mu.Lock()
-	a.running, a.pg.Up, a.stalled, a.pgAt = stuck != nil, false, "", time.Now()
+	a.running, a.pg.Up, a.stalled, a.pgAt = stuck != nil, false, "", a.looks.Add(1)
 	a.mu.Unlock()
 	return nil
 }
@@ -154,7 +154,7 @@ func (a *Agent) setNames(ctx context.Context, v cluster.View, x cluster.SetNames
 	if err := a.cfg.Postgres.SetNames(ctx, x.Rule, !v.Postgres.Recovery); err != nil {
 		return err
 	}
-	begun := time.Now()
+	begun := a.looks.Add(1)
 	o, err := a.cfg.Postgres.Observe(ctx)
 	if err != nil {
 		return err
@@ -267,10 +267,14 @@ func (a *Agent) attach(v cluster.View, x cluster.Attach) error {
 func (a *Agent) refuse(ctx context.Context, x cluster.Refuse) error {
 	ctx, cancel := context.WithTimeout(ctx, storeBound)
 	defer cancel()
+	// The reason first: whoever asked looks for it when the request is gone.
+	if err := a.cfg.Store.PutNote(ctx, a.noteOf("refused", fmt.Sprintf("%s to %q by %s: %s", x.Request.Kind, x.Request.To, x.Request.By, x.Why))); err != nil {
+		return err
+	}
 	if err := a.cfg.Store.DeleteRequest(ctx); err != nil && !errors.Is(err, store.ErrNotFound) {
 		return err
 	}
-	return a.cfg.Store.PutNote(ctx, a.noteOf("refused", fmt.Sprintf("%s to %q by %s: %s", x.Request.Kind, x.Request.To, x.Request.By, x.Why)))
+	return nil
 }
 
 // probe asks the primary's server for an answer beside both lanes: it may take its whole time without holding up

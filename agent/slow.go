@@ -241,7 +241,7 @@ func (a *Agent) clone(ctx context.Context, v cluster.View, x cluster.Clone) erro
 func (a *Agent) letGo(reason string) {
 	a.cfg.Relay.Detach(reason)
 	a.mu.Lock()
-	a.pg.Up, a.held, a.gone, a.pgAt = false, false, false, time.Now()
+	a.pg.Up, a.held, a.gone, a.pgAt = false, false, false, a.looks.Add(1)
 	a.mu.Unlock()
 }
 
@@ -265,8 +265,8 @@ func (a *Agent) afterSlow(ctx context.Context, v cluster.View, j *job) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 5*time.Second)
 	defer cancel()
 	a.setNote("")
-	a.lookAtData(ctx)
 	a.lookAtServer(ctx)
+	a.lookAtData(ctx)
 	a.mu.Lock()
 	a.doing, a.openNow = false, false // every start and every promotion begins with clients kept out
 	if j.err == nil {

@@ -20,6 +20,7 @@ type View struct {
 	Reports       map[string]Report // of State.Term, by member
 	ElectingSince Instant           // when this member first saw State.Term in phase electing; 0: not electing
 	Request       *Request          // an operator's, for State.Term
+	RequestSince  Instant           // when this member first saw it
 	Promised      Term              // on this member's disk
 	Postgres      Postgres
 	Relay         Relay

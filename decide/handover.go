@@ -15,7 +15,10 @@ func handover(v cluster.View) []cluster.Action {
 	}
 	switch r.Kind {
 	case cluster.Switchover:
-		if why := Unfit(v, r.To); why != "" {
+		if why, passing := unfit(v, r.To); why != "" {
+			if passing && v.Now-v.RequestSince < settling {
+				return nil
+			}
 			return []cluster.Action{cluster.Refuse{Request: *r, Why: why}}
 		}
 		to := r.To
@@ -31,32 +34,35 @@ func handover(v cluster.View) []cluster.Action {
 	return nil
 }
 
-// Unfit says why the member can't take over from this primary in order, or "" if it can. An empty name asks whether
-// any can; the primary's own name asks for a restart in place, which is an election that it wins.
-func Unfit(v cluster.View, to string) string {
+// settling is how long a request waits for what may pass by itself: a target that is just coming back.
+const settling = cluster.Instant(10e9)
+
+// unfit says why the member can't take over from this primary in order, or "" if it can, and whether that may pass. An
+// empty name asks whether any can; the primary's own name asks for a restart in place, which is an election that it wins.
+func unfit(v cluster.View, to string) (why string, passing bool) {
 	if v.Admitted != v.State.Term {
-		return "the primary is not ready itself yet"
+		return "the primary is not ready itself yet", true
 	}
 	if to == v.Self {
-		return ""
+		return "", false
 	}
 	if to == "" {
 		if to = bestStandby(v); to == "" {
-			return "no standby is streaming"
+			return "no standby is streaming", true
 		}
 	}
 	m, ok := member(v, to)
 	switch {
 	case !ok:
-		return fmt.Sprintf("%s is not a member", to)
+		return fmt.Sprintf("%s is not a member", to), false
 	case !m.Electable():
-		return fmt.Sprintf("%s is not a candidate (a witness, or priority 0)", to)
+		return fmt.Sprintf("%s is not a candidate (a witness, or priority 0)", to), false
 	case !hears(v, to, v.Settings.Detect):
-		return fmt.Sprintf("%s is not heard from", to)
+		return fmt.Sprintf("%s is not heard from", to), true
 	case !flushed(v.Postgres, to, v.Postgres.TermRow):
-		return fmt.Sprintf("%s is not streaming from the primary", to)
+		return fmt.Sprintf("%s is not streaming from the primary", to), true
 	}
-	return ""
+	return "", false
 }
 
 // bestStandby is the streaming candidate that is furthest along, by priority and name among equals; "" if there is none.

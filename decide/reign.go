@@ -82,7 +82,7 @@ func reign(v cluster.View) []cluster.Action {
 func takeOffice(v cluster.View) []cluster.Action {
 	s, p := v.State, v.Postgres
 	switch {
-	case s.SystemID == "" && p.Data != cluster.DataReady:
+	case founding(v), s.SystemID == "" && p.Data != cluster.DataReady:
 		return []cluster.Action{cluster.Init{}}
 	case p.Up && p.Recovery, promoting(v):
 		return []cluster.Action{cluster.Promote{Term: s.Term, Timeline: s.Timeline, Rule: s.Rule}}

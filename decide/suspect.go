@@ -132,7 +132,7 @@ func abdicate(v cluster.View) []cluster.Action {
 		why = "promotion failed: " + p.Failed
 	case s.Phase == cluster.Elected && p.FailedAction == "start" && p.FailedTerm == s.Term:
 		why = "its PostgreSQL does not start: " + p.Failed
-	case s.Phase == cluster.Elected && promoting(v):
+	case s.Phase == cluster.Elected && (promoting(v) || founding(v)):
 		return nil // what the server shows in between means nothing yet
 	case s.Phase == cluster.Elected && p.Up && p.Recovery && p.Position.Timeline >= s.Timeline,
 		s.Phase == cluster.Elected && p.Up && !p.Recovery && p.Position.Timeline != s.Timeline:
@@ -165,6 +165,11 @@ func abdicate(v cluster.View) []cluster.Action {
 		cluster.Fence{Reason: next.Reason},
 		cluster.Write{Cause: next.Reason, Next: next},
 	}
+}
+
+func founding(v cluster.View) bool {
+	_, ok := v.Doing.(cluster.Init)
+	return ok
 }
 
 func promoting(v cluster.View) bool {
