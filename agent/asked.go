@@ -47,10 +47,11 @@ func (a *Agent) carryOutAsked(ctx context.Context, v cluster.View, q asked) {
 	case v.State == nil || !v.Postgres.Recovery || !v.Postgres.Running:
 		q.answer <- errors.New("PostgreSQL is not running as a standby")
 		return
-	case a.slow != nil:
+	case a.slow != nil && !a.slow.ended():
 		q.answer <- fmt.Errorf("busy: %s", a.slow.action)
 		return
 	}
+	a.slow = nil
 	a.startSlow(ctx, v, q.action)
 	if a.slow == nil {
 		q.answer <- errors.New("the last attempt failed a moment ago")
