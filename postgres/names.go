@@ -90,11 +90,12 @@ func pause(ctx context.Context) error {
 // in shared memory that only the checkpointer sets, in its own time; until it is set, a new rule means nothing.
 func (s *Server) leaveSingleCopy(ctx context.Context) error {
 	var have string
+	var recovery bool
 	err := s.control.use(ctx, func(conn *pgx.Conn) error {
-		return conn.QueryRow(ctx, "select current_setting('synchronous_standby_names')").Scan(&have)
+		return conn.QueryRow(ctx, "select current_setting('synchronous_standby_names'), pg_is_in_recovery()").Scan(&have, &recovery)
 	})
 	nobody := pgconf.SyncNames(cluster.NewRule(1))
-	if err != nil || have != "" && have != nobody {
+	if err != nil || recovery || have != "" && have != nobody {
 		return err
 	}
 	if have == "" { // otherwise an earlier attempt came this far and saw no commit wait
