@@ -45,7 +45,7 @@ race: guard
 	$(GO) test -race -vet=off -p 2 -timeout 8m $(RACE)
 
 lint: guard format ## gofmt, go vet
-	$(GO) vet ./...
+	$(GO) vet -tags e2e ./...
 
 format:
 	@unformatted=$$(gofmt -l .); if [ -n "$$unformatted" ]; then \
