@@ -10,7 +10,7 @@ RACE := agent api beat guard playground/load relay router store/mem
 RACE := $(addprefix ./,$(addsuffix /...,$(wildcard $(RACE))))
 
 .DEFAULT_GOAL := help
-.PHONY: all build guard demo test race bench e2e lint format check-go clean help
+.PHONY: all build guard demo test race bench e2e test-17 e2e-17 lint format check-go clean help
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -61,6 +61,13 @@ e2e: check-go ## scenarios on a real cluster of processes on this machine
 	@$(MAKE) --no-print-directory build
 	@echo "e2e: starts real members (PostgreSQL, etcd) on loopback addresses, kills and freezes them, counts lost commits"
 	$(GO) test -tags e2e -count 1 -timeout 20m -v ./test/system
+
+# PostgreSQL 17, in a Debian 13 of its own; the network and everything else is this machine's. Needs root.
+test-17: build ## the packages that touch PostgreSQL, on PostgreSQL 17 (as root; debootstraps a Debian 13 once)
+	@sh scripts/debian13.sh test
+
+e2e-17: build ## the scenarios on PostgreSQL 17 (as root; likewise)
+	@sh scripts/debian13.sh e2e
 
 clean: ## remove what was built
 	rm -rf bin guard/bin/standfast-guard docs/model/build
