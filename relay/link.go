@@ -110,7 +110,7 @@ func (l *link) introduce(in *bufio.Reader) error {
 		}
 		start, err := checkCommand(msg, l.r.cfg.Self)
 		if err != nil {
-			l.rc.conn.Write(fatal(err.Error())) // so that it stands in the standby's log; the link ends anyhow
+			l.rc.conn.Write(fatal(codeStranger, err.Error())) // so that it stands in the standby's log; the link ends anyhow
 			return err
 		}
 		if start {

@@ -32,9 +32,13 @@ type receiver struct {
 // serve is a connection's whole life: read who it is, hold it, find it a primary, carry.
 func (r *Relay) serve(ctx context.Context, conn *net.UnixConn, seq uint64) {
 	defer r.dismiss(conn)
-	hello, err := greet(conn, r.cfg.Self)
+	hello, who, err := greet(conn, r.cfg.Self)
 	if err != nil {
 		r.cfg.Log.Warn("relay refused a connection", "err", err)
+		return
+	}
+	if who == slotSync {
+		r.serveSync(ctx, conn, hello)
 		return
 	}
 	ctx, cancel := context.WithCancelCause(ctx)

@@ -102,6 +102,7 @@ type Relay struct {
 	newest  uint64        // its number, kept when it has gone
 	lastErr string
 	conns   map[*net.UnixConn]struct{} // all accepted and not yet closed
+	syncers map[*syncer]struct{}       // sessions of slot synchronization that are carried
 	shut    bool
 }
 
@@ -134,6 +135,7 @@ func New(cfg Config) (*Relay, error) {
 		changed: make(chan struct{}, 1),
 		moved:   make(chan struct{}),
 		conns:   make(map[*net.UnixConn]struct{}),
+		syncers: make(map[*syncer]struct{}),
 	}, nil
 }
 
@@ -282,6 +284,9 @@ func (r *Relay) retarget(t *target, why error) {
 	if rc := r.current; rc != nil && rc.link != nil {
 		rc.link.end(why)
 		r.current = nil
+	}
+	for s := range r.syncers {
+		s.end()
 	}
 	r.target = t
 	r.lastErr = ""

@@ -23,19 +23,34 @@ const (
 	maxMessage = 64 << 10 // bytes of one message before replication starts
 )
 
-// greet reads a connection's StartupMessage and checks that it is this member's WAL receiver. It answers only what it
+// caller is who may come to the socket.
+type caller int
+
+const (
+	walReceiver caller = iota
+	slotSync           // see slotsync.go
+)
+
+// SQLSTATEs of what is refused ("PostgreSQL Error Codes").
+const (
+	codeStranger = "28000" // invalid_authorization_specification
+	codeNotNow   = "57P03" // cannot_connect_now
+)
+
+// greet reads a connection's StartupMessage and finds out which of this member's callers it is. It answers only what it
 // refuses, with a FATAL message.
-func greet(conn *net.UnixConn, self string) ([]byte, error) {
+func greet(conn *net.UnixConn, self string) ([]byte, caller, error) {
 	conn.SetDeadline(time.Now().Add(greetTimeout))
 	hello, err := readStartup(conn)
+	var who caller
 	if err == nil {
-		err = checkStartup(hello, self)
+		who, err = checkStartup(hello, self)
 	}
 	if err != nil {
-		conn.Write(fatal(err.Error())) // best effort: it is being closed
-		return nil, err
+		conn.Write(fatal(codeStranger, err.Error())) // best effort: it is being closed
+		return nil, who, err
 	}
-	return hello, conn.SetDeadline(time.Time{})
+	return hello, who, conn.SetDeadline(time.Time{})
 }
 
 // readStartup returns the StartupMessage, its length included. Requests for encryption, which libpq does not make over
@@ -68,22 +83,28 @@ func readStartup(conn io.ReadWriter) ([]byte, error) {
 	return nil, errors.New("too many requests for encryption")
 }
 
-// checkStartup says what is wrong with a StartupMessage for the member's WAL receiver.
-func checkStartup(msg []byte, self string) error {
+// checkStartup tells the member's WAL receiver and its slot synchronization apart, and says what is wrong with anyone else's
+// StartupMessage. The latter is known by the absence of "replication": what it logs in to can't become a WAL sender.
+func checkStartup(msg []byte, self string) (caller, error) {
 	p, err := parameters(msg[8:])
 	if err != nil {
-		return err
+		return 0, err
 	}
-	physical, err := strconv.ParseBool(p["replication"])
+	mode, replication := p["replication"]
+	physical, err := strconv.ParseBool(mode)
 	switch {
 	case p["user"] != User:
-		return fmt.Errorf("user %q may not use this socket: it is for the WAL receiver, as %s", p["user"], User)
-	case err != nil || !physical:
-		return fmt.Errorf("replication=%q: only physical replication goes through this socket", p["replication"])
+		return 0, fmt.Errorf("user %q may not use this socket: it is for the WAL receiver, as %s", p["user"], User)
 	case p["application_name"] != self:
-		return fmt.Errorf("application_name is %q, must be the member's name %q: check primary_conninfo", p["application_name"], self)
+		return 0, fmt.Errorf("application_name is %q, must be the member's name %q: check primary_conninfo", p["application_name"], self)
+	case !replication && p["database"] == Database:
+		return slotSync, nil
+	case !replication:
+		return 0, fmt.Errorf("database %q: only slot synchronization goes through this socket without replication, to database %q", p["database"], Database)
+	case err != nil || !physical:
+		return 0, fmt.Errorf("replication=%q: only physical replication goes through this socket", mode)
 	}
-	return nil
+	return walReceiver, nil
 }
 
 // parameters reads the pairs of a StartupMessage, after its protocol version.
@@ -135,9 +156,9 @@ func checkCommand(msg []byte, slot string) (start bool, err error) {
 }
 
 // fatal is an ErrorResponse that ends a connection ("Error and Notice Message Fields").
-func fatal(text string) []byte {
+func fatal(code, text string) []byte {
 	var body []byte
-	for _, f := range []string{"SFATAL", "VFATAL", "C28000", "Mstandfast relay: " + text} {
+	for _, f := range []string{"SFATAL", "VFATAL", "C" + code, "Mstandfast relay: " + text} {
 		body = append(append(body, f...), 0)
 	}
 	body = append(body, 0)

@@ -18,7 +18,11 @@ func TestRefusesStrangers(t *testing.T) {
 		want string
 	}{
 		"another user":        {startup("user", "postgres", "replication", "true", "application_name", "pg2"), `user "postgres"`},
-		"not replication":     {startup("user", User, "application_name", "pg2"), `replication=""`},
+		"another database":    {startup("user", User, "database", "app", "application_name", "pg2"), `database "app"`},
+		"no database":         {startup("user", User, "application_name", "pg2"), `database ""`},
+		"half replication":    {startup("user", User, "database", "postgres", "replication", "", "application_name", "pg2"), `replication=""`},
+		"another's slots":     {startup("user", User, "database", "postgres", "application_name", "pg3"), `application_name is "pg3"`},
+		"slots, no primary":   {startup("user", User, "database", "postgres", "application_name", "pg2"), "C57P03\x00Mstandfast relay: this member follows no primary now"},
 		"logical replication": {startup("user", User, "replication", "database", "application_name", "pg2"), `replication="database"`},
 		"another member":      {startup("user", User, "replication", "1", "application_name", "pg3"), `application_name is "pg3"`},
 		"a cancel request":    {[]byte{0, 0, 0, 16, 4, 210, 22, 46, 0, 0, 0, 1, 0, 0, 0, 2}, "cancel"},
@@ -96,7 +100,10 @@ func TestStartupAnyBytes(t *testing.T) {
 			io.Reader
 			io.Writer
 		}{bytes.NewReader(b), io.Discard})
-		if err == nil && checkStartup(msg, "pg2") == nil {
+		if err != nil {
+			return
+		}
+		if _, err := checkStartup(msg, "pg2"); err == nil {
 			t.Fatalf("accepted %q", b)
 		}
 	})
