@@ -60,6 +60,7 @@ e2e: check-go ## scenarios on a real cluster of processes on this machine
 	@sh scripts/install-deps.sh test
 	@$(MAKE) --no-print-directory build
 	@echo "e2e: starts real members (PostgreSQL, etcd) on loopback addresses, kills and freezes them, counts lost commits"
+	$(GO) test -tags e2e -count 1 -timeout 5m ./vip
 	$(GO) test -tags e2e -count 1 -timeout 20m -v ./test/system
 
 # PostgreSQL 17, in a Debian 13 of its own; the network and everything else is this machine's. Needs root.

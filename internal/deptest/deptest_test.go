@@ -27,6 +27,7 @@ var may = map[string][]string{
 	"relay":     {"cluster"},
 	"router":    {"cluster"},
 	"guard/...": {"guard/..."},
+	"vip":       {},
 	"certs":     {},
 	"config":    {"cluster"},
 
