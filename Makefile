@@ -56,12 +56,14 @@ bench: check-go ## measure failovers, throughput and cost, and draw the plots (h
 	@$(MAKE) --no-print-directory build
 	$(GO) run ./test/bench $(BENCHFLAGS)
 
-e2e: check-go ## scenarios on a real cluster of processes on this machine
-	@sh scripts/install-deps.sh test
+e2e: check-go ## scenarios on a real cluster of processes here, then (as root) on whole machines
+	@sh scripts/install-deps.sh $$([ "$$(id -u)" -eq 0 ] && echo lab || echo test)
 	@$(MAKE) --no-print-directory build
 	@echo "e2e: starts real members (PostgreSQL, etcd) on loopback addresses, kills and freezes them, counts lost commits"
 	$(GO) test -tags e2e -count 1 -timeout 5m ./vip
 	$(GO) test -tags e2e -count 1 -timeout 20m -v ./test/system
+	@echo "e2e: boots whole Debian machines (systemd-nspawn) and takes power and cables away from them"
+	$(GO) test -tags e2e -count 1 -timeout 20m -v -p 1 ./test/netlab/...
 
 # PostgreSQL 17, in a Debian 13 of its own; the network and everything else is this machine's. Needs root.
 test-17: build ## the packages that touch PostgreSQL, on PostgreSQL 17 (as root; debootstraps a Debian 13 once)

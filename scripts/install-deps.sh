@@ -3,6 +3,7 @@
 #
 #   scripts/install-deps.sh demo     PostgreSQL's server
 #   scripts/install-deps.sh test     and etcd, HAProxy, a C compiler (for go test -race)
+#   scripts/install-deps.sh lab      all of test, and what boots whole machines (systemd-nspawn, debootstrap, nftables)
 #   scripts/install-deps.sh model    spin, a C compiler
 #
 # It asks nothing, starts no service and lets Debian create no cluster: what is installed is programs to be started by
@@ -26,14 +27,20 @@ have_cc() { have gcc && [ -e /usr/include/stdio.h ]; }
 
 # missing prints the packages that the given purpose lacks, by Debian's names.
 missing() {
-	case $1 in demo | test) have_postgres || echo postgresql ;; esac
-	case $1 in test)
+	case $1 in demo | test | lab) have_postgres || echo postgresql ;; esac
+	case $1 in test | lab)
 		have_etcd || echo etcd-server
 		[ -x /usr/sbin/haproxy ] || have haproxy || echo haproxy
 		;;
 	esac
+	case $1 in lab)
+		have systemd-nspawn || echo systemd-container
+		[ -x /usr/sbin/debootstrap ] || have debootstrap || echo debootstrap
+		[ -x /usr/sbin/nft ] || have nft || echo nftables
+		;;
+	esac
 	case $1 in model) have spin || echo spin ;; esac
-	case $1 in test | model) have_cc || echo gcc libc6-dev ;; esac
+	case $1 in test | lab | model) have_cc || echo gcc libc6-dev ;; esac
 }
 
 # without_services runs a command while policy-rc.d forbids every package to start its service. What was there before is
@@ -94,8 +101,8 @@ not_at_boot() {
 
 main() {
 	purpose=${1:-}
-	case $purpose in demo | test | model) ;; *)
-		say "usage: $0 demo|test|model"
+	case $purpose in demo | test | lab | model) ;; *)
+		say "usage: $0 demo|test|lab|model"
 		exit 2
 		;;
 	esac

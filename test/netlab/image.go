@@ -1,0 +1,134 @@
+package netlab
+
+import (
+	"context"
+	"crypto/sha256"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+
+	"golang.org/x/sys/unix"
+)
+
+// Image is a Debian release with PostgreSQL's server, and whatever more is wanted of it.
+type Image struct {
+	Suite    string   // "": $STANDFAST_NETLAB_SUITE, or trixie
+	Packages []string // beside base's and PostgreSQL's server
+}
+
+// servers is the version of PostgreSQL in each Debian release.
+var servers = map[string]string{"bookworm": "15", "trixie": "17"}
+
+// base is a small server as an administrator would set it up: systemd with its bus, and the tools of networking.
+var base = []string{"systemd-sysv", "dbus", "iproute2", "iputils-ping", "procps", "nftables", "ca-certificates", "openssh-server", "sudo"}
+
+// Postgres is the major version of PostgreSQL's server in the image.
+func (i Image) Postgres() string { return servers[i.suite()] }
+
+func (i Image) suite() string {
+	for _, s := range []string{i.Suite, os.Getenv("STANDFAST_NETLAB_SUITE")} {
+		if s != "" {
+			return s
+		}
+	}
+	return "trixie"
+}
+
+// cacheDir is where images are kept: about 500 MB each.
+func cacheDir() string {
+	if d := os.Getenv("STANDFAST_NETLAB_CACHE"); d != "" {
+		return d
+	}
+	return "/var/cache/standfast/netlab"
+}
+
+// make returns the image's directory, and makes it first if the cache has none of these packages.
+func (i Image) make(ctx context.Context, logf func(string, ...any)) (string, error) {
+	version := i.Postgres()
+	if version == "" {
+		return "", fmt.Errorf("no Debian release %q is known here: choose bookworm or trixie", i.suite())
+	}
+	packages := append([]string{"postgresql-" + version, "polkitd"}, i.Packages...)
+	sum := sha256.Sum256([]byte(strings.Join(append(packages, base...), " ")))
+	dir := filepath.Join(cacheDir(), fmt.Sprintf("%s-%x", i.suite(), sum[:4]))
+	if err := os.MkdirAll(cacheDir(), 0o755); err != nil {
+		return "", err
+	}
+	lock, err := waitLock(filepath.Join(cacheDir(), "lock")) // two runs must not make it at the same time
+	if err != nil {
+		return "", err
+	}
+	defer lock.Close()
+	if _, err := os.Stat(dir); err == nil {
+		return dir, nil
+	}
+	mirror, err := mirror(ctx)
+	if err != nil {
+		return "", err
+	}
+	logf("making an image of Debian %s with PostgreSQL %s from %s, once, for %s", i.suite(), version, mirror, dir)
+	building := dir + ".building"
+	if err := os.RemoveAll(building); err != nil {
+		return "", err
+	}
+	if err := i.build(ctx, building, mirror, packages); err != nil {
+		return "", errors.Join(err, os.RemoveAll(building))
+	}
+	return dir, os.Rename(building, dir)
+}
+
+func waitLock(path string) (*os.File, error) {
+	f, err := os.OpenFile(path, os.O_CREATE|os.O_RDWR, 0o600)
+	if err != nil {
+		return nil, err
+	}
+	if err := unix.Flock(int(f.Fd()), unix.LOCK_EX); err != nil {
+		f.Close()
+		return nil, fmt.Errorf("lock %s: %w", path, err)
+	}
+	return f, nil
+}
+
+// build makes the image in two steps: PostgreSQL's packages must find in place what keeps them from making a cluster.
+func (i Image) build(ctx context.Context, dir, mirror string, packages []string) error {
+	err := within(ctx, "debootstrap", "--variant=minbase", "--include="+strings.Join(base, ","), i.suite(), dir, mirror)
+	if err != nil {
+		return err
+	}
+	resolv, err := os.ReadFile("/etc/resolv.conf")
+	if err != nil {
+		return err
+	}
+	policy := filepath.Join(dir, "usr/sbin/policy-rc.d") // no service is started in a directory that is no machine
+	for path, text := range map[string]string{
+		policy:                                "#!/bin/sh\nexit 101\n",
+		filepath.Join(dir, "etc/resolv.conf"): string(resolv),
+		filepath.Join(dir, "etc/postgresql-common/createcluster.conf"): "create_main_cluster = false\n",
+	} {
+		if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+			return err
+		}
+		if err := os.WriteFile(path, []byte(text), 0o755); err != nil {
+			return err
+		}
+	}
+	install := "export DEBIAN_FRONTEND=noninteractive; apt-get -qq update && apt-get -qq install -y --no-install-recommends " + strings.Join(packages, " ")
+	// A mount and process namespace of its own: maintainer scripts want /proc, and nothing of it is to stay.
+	err = within(ctx, "unshare", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc="+filepath.Join(dir, "proc"), "chroot", dir, "sh", "-c", install)
+	return errors.Join(err, os.Remove(policy), os.RemoveAll(filepath.Join(dir, "var/cache/apt/archives")), os.Truncate(filepath.Join(dir, "etc/machine-id"), 0))
+}
+
+// mirror is where this machine itself gets Debian from.
+func mirror(ctx context.Context) (string, error) {
+	if m := os.Getenv("STANDFAST_NETLAB_MIRROR"); m != "" {
+		return m, nil
+	}
+	out, err := exec.CommandContext(ctx, "apt-get", "indextargets", "--format", "$(REPO_URI)", "Created-By: Packages", "Origin: Debian", "Label: Debian").Output()
+	if first, _, _ := strings.Cut(string(out), "\n"); err == nil && first != "" {
+		return first, nil
+	}
+	return "", errors.New("this machine's own apt names no Debian mirror: set STANDFAST_NETLAB_MIRROR to one")
+}
