@@ -6,7 +6,7 @@ VERSION := $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
 LDFLAGS := -s -w -X standfast/cli.version=$(VERSION)
 
 # Where goroutines share memory. The race detector costs ten times the time, so the rest is left out by name.
-RACE := agent api beat guard playground/load relay router store/mem
+RACE := agent api beat guard hooks playground/load relay router store/mem
 RACE := $(addprefix ./,$(addsuffix /...,$(wildcard $(RACE))))
 
 .DEFAULT_GOAL := help
@@ -60,7 +60,7 @@ e2e: check-go ## scenarios on a real cluster of processes here, then (as root) o
 	@sh scripts/install-deps.sh $$([ "$$(id -u)" -eq 0 ] && echo lab || echo test)
 	@$(MAKE) --no-print-directory build
 	@echo "e2e: starts real members (PostgreSQL, etcd) on loopback addresses, kills and freezes them, counts lost commits"
-	$(GO) test -tags e2e -count 1 -timeout 5m ./vip
+	$(GO) test -tags e2e -count 1 -timeout 5m ./vip ./redirect
 	$(GO) test -tags e2e -count 1 -timeout 20m -v ./test/system
 	@echo "e2e: boots whole Debian machines (systemd-nspawn) and takes power and cables away from them"
 	$(GO) test -tags e2e -count 1 -timeout 20m -v -p 1 ./test/netlab/...

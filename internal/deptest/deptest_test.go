@@ -28,6 +28,8 @@ var may = map[string][]string{
 	"router":    {"cluster"},
 	"guard/...": {"guard/..."},
 	"vip":       {},
+	"redirect":  {},
+	"hooks":     {},
 	"certs":     {},
 	"config":    {"cluster"},
 
