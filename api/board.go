@@ -84,7 +84,7 @@ func warned(st *Status, stale string) *Status {
 // boards keeps the board of the newest Status, and another one for when that Status has gone stale.
 type boards struct {
 	source Source
-	bound  time.Duration
+	bound  atomic.Int64 // a time.Duration
 	now    func() time.Time
 	fresh  atomic.Pointer[board]
 }
@@ -92,11 +92,11 @@ type boards struct {
 // current returns the board to answer from now. Two requests that meet a new Status at once may both make its board: that
 // costs less than a lock that all requests take.
 func (b *boards) current() *board {
-	st := b.source.Snapshot()
+	st, bound := b.source.Snapshot(), time.Duration(b.bound.Load())
 	if st == nil {
-		return newBoard(nil, stale(nil, 0, b.bound))
+		return newBoard(nil, stale(nil, 0, bound))
 	}
-	if why := stale(st, b.now().Sub(st.Observed), b.bound); why != "" {
+	if why := stale(st, b.now().Sub(st.Observed), bound); why != "" {
 		return newBoard(st, why) // its text changes with the age; rare enough not to be kept
 	}
 	if d := b.fresh.Load(); d != nil && d.st == st {

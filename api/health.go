@@ -48,7 +48,9 @@ type health struct {
 }
 
 func newHealth(source Source, bound time.Duration, now func() time.Time) *health {
-	return &health{boards: &boards{source: source, bound: bound, now: now}}
+	b := &boards{source: source, now: now}
+	b.bound.Store(int64(bound))
+	return &health{boards: b}
 }
 
 // ServeHTTP answers a GET, HEAD or OPTIONS. The caller has dealt with other methods.

@@ -84,6 +84,9 @@ func (c *Config) fill() {
 	}
 }
 
+// SetStale changes what Config.Stale began with: the lease is agreed, and can change.
+func (s *Server) SetStale(d time.Duration) { s.health.boards.bound.Store(int64(d)) }
+
 // Listen opens all ports, so that one that is taken is found before anything else is started. Run does it otherwise.
 func (s *Server) Listen(ctx context.Context) error {
 	open := func(what string, addresses []string, into *[]net.Listener) error {

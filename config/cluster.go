@@ -27,10 +27,9 @@ type Cluster struct {
 	PostgreSQL PostgreSQL `yaml:"postgresql"`
 }
 
-// Router bounds what the routers accept. A router takes it when its member starts, from Node.Bootstrap of that member's file:
-// a change of the agreed configuration does not reach it.
+// Router bounds what the routers accept.
 type Router struct {
-	Wait            Duration `yaml:"wait"`               // how long a new connection waits for a primary
+	Wait            Duration `yaml:"wait"`               // how long a new connection waits for a primary; 0: not at all
 	ReadMaxLagBytes Size     `yaml:"read_max_lag_bytes"` // a standby further behind gets no new reads; 0: no bound
 	MaxSessions     int      `yaml:"max_sessions"`       // from one router to one server; 0: PostgreSQL's max_connections decides
 	MaxWaiting      int      `yaml:"max_waiting"`        // clients of one port that may wait while MaxSessions are in use; more are refused
@@ -102,7 +101,7 @@ func clusterComments() yaml.CommentMap {
 		{"detection", "silence before a failover: fast 0.7s, balanced 2s, vm 5s, or a time of your own"},
 		{"lease", "a host that hears no majority for this long cuts its sessions"},
 		{"anti_flap", "least time between two replacements of a primary that still lives"},
-		{"router", "to change this, write it under bootstrap in each member's file and restart the member"},
+		{"router", "applies to connections that come after a change; wait 0: refuse at once while there is no primary"},
 		{"postgresql", "added to what Standfast sets itself; a value that PostgreSQL refuses is rejected when it is set"},
 	} {
 		m["$."+c.key] = []*yaml.Comment{yaml.HeadComment(" " + c.text)}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"path/filepath"
 	"sync"
 	"time"
@@ -11,17 +12,21 @@ import (
 	"standfast/guard"
 )
 
-// guarded feeds the guard for the agent, which looks far more often than the guard needs to hear.
+// guarded feeds the guard for the agent, which looks far more often than the guard needs to hear, and starts another one
+// when it has ended.
 type guarded struct {
-	guard *guard.Guard
-	data  string        // PostgreSQL's data directory, as configured
-	pace  time.Duration // least time between two feeds
+	start func(context.Context) (*guard.Guard, error)
+	log   *slog.Logger
+	data  string               // PostgreSQL's data directory, as configured
+	pace  func() time.Duration // least time between two feeds
 
 	mu       sync.Mutex
+	guard    *guard.Guard
 	real     string // data, without symbolic links
 	armed    bool
 	disarmed bool // disarming was repeated, so that the guard has surely heard it
 	fed      time.Time
+	missing  error // why there is no guard now; nil: there is one
 }
 
 // startGuard starts the process that ends PostgreSQL when the agent falls silent. It takes over from the guard of an
@@ -30,21 +35,111 @@ func (n *Node) startGuard(ctx context.Context) (*guarded, error) {
 	if n.pg == nil {
 		return nil, nil
 	}
-	g, err := guard.Start(ctx, guard.Config{
-		Name: n.cfg.StateDir, WatchdogTimeout: time.Duration(n.agreed.get().Lease) / 2, Log: n.log.With("part", "guard"),
-	})
-	if err != nil {
+	lease := func() time.Duration { return time.Duration(n.agreed.get().Lease) }
+	log := n.log.With("part", "guard")
+	g := &guarded{
+		log: log, data: n.cfg.Postgres.DataDir, pace: func() time.Duration { return lease() / 8 },
+		start: func(ctx context.Context) (*guard.Guard, error) {
+			return guard.Start(ctx, guard.Config{Name: n.cfg.StateDir, WatchdogTimeout: lease() / 2, Log: log})
+		},
+	}
+	var err error
+	if g.guard, err = g.start(ctx); err != nil {
 		return nil, fmt.Errorf("start the guard: %w", err)
 	}
-	return &guarded{guard: g, data: n.cfg.Postgres.DataDir, pace: time.Duration(n.agreed.get().Lease) / 8}, nil
+	return g, nil
+}
+
+// Pauses before a guard that has ended is replaced. Mostly somebody has killed it; one that can't be started, or ends again
+// and again, needs a person.
+const (
+	firstGuardPause = 50 * time.Millisecond // doubles
+	lastGuardPause  = 5 * time.Second       // up to this
+	steadyGuard     = 10 * time.Second      // one that lived this long begins with firstGuardPause again
+)
+
+// run replaces a guard that has ended, until ctx ends. The next one is fed at the agent's next look.
+func (g *guarded) run(ctx context.Context) {
+	pause := firstGuardPause
+	for {
+		began := time.Now()
+		select {
+		case <-ctx.Done():
+			return
+		case <-g.now().Done():
+		}
+		if time.Since(began) > steadyGuard {
+			pause = firstGuardPause
+		}
+		for err := guard.ErrEnded; err != nil; err = g.replace(ctx) {
+			g.miss(err)
+			select {
+			case <-ctx.Done():
+				return
+			case <-time.After(pause):
+			}
+			pause = min(2*pause, lastGuardPause)
+		}
+	}
+}
+
+func (g *guarded) now() *guard.Guard {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return g.guard
+}
+
+// miss notes that there is no guard, and why.
+func (g *guarded) miss(err error) {
+	g.log.Error("no guard is running, starting another", "error", err)
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.missing = err
+}
+
+func (g *guarded) replace(ctx context.Context) error {
+	next, err := g.start(ctx)
+	if err != nil {
+		return err
+	}
+	g.mu.Lock()
+	old := g.guard
+	g.guard, g.missing, g.armed, g.disarmed, g.fed = next, nil, false, false, time.Time{}
+	g.mu.Unlock()
+	g.log.Info("another guard is running", "pid", next.Status().PID)
+	if err := old.Close(); err != nil {
+		g.log.Debug("close the guard that has ended", "error", err)
+	}
+	return nil
+}
+
+// warning is a sentence for the status while there is no guard, "" otherwise.
+func (g *guarded) warning() string {
+	if g == nil {
+		return ""
+	}
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if g.missing == nil {
+		return ""
+	}
+	return fmt.Sprintf("no guard is running here (%s): if the agent fell silent now, nobody would end PostgreSQL; another is being started", g.missing)
+}
+
+func (g *guarded) close() error {
+	if g == nil {
+		return nil
+	}
+	return g.now().Close() // an armed one keeps its deadline: the next agent has until then to take over
 }
 
 // Feed answers for PostgreSQL for that long from now on. After the guard has fired, which is only when this agent was
-// silent for too long, it fails until Disarm: whatever ran then is dead.
+// silent for too long, it fails until Disarm: whatever ran then is dead. Without a guard, which run sees to and tells of, it
+// does nothing.
 func (g *guarded) Feed(within time.Duration) error {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	if g.armed && time.Since(g.fed) < min(g.pace, within/4) {
+	if g.missing != nil || g.armed && time.Since(g.fed) < min(g.pace(), within/4) {
 		return nil
 	}
 	if g.real == "" { // once: a hung disk must not stop the loop that this is called from
@@ -67,7 +162,7 @@ func (g *guarded) Disarm() error {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	st := g.guard.Status()
-	if !g.armed && st.Left <= 0 && st.AckedSeq == st.LastSeq && g.disarmed || time.Since(g.fed) < disarmPace && !g.armed {
+	if g.missing != nil || !g.armed && st.Left <= 0 && st.AckedSeq == st.LastSeq && g.disarmed || time.Since(g.fed) < disarmPace && !g.armed {
 		return nil
 	}
 	g.fed = time.Now()

@@ -133,11 +133,18 @@ func (n *Node) follows(ctx context.Context, s store.Snapshot) {
 	}
 }
 
-// applyConfig makes PostgreSQL and the router work by the agreed configuration.
+// applyConfig makes all parts work by the agreed configuration. The agent and the guard's feeding read it themselves.
 func (n *Node) applyConfig(ctx context.Context) error {
+	c := n.agreed.get()
+	err := n.router.SetLimits(routerLimits(c))
+	n.api.SetStale(time.Duration(c.Lease))
 	if n.pg == nil {
-		return nil
+		return err
 	}
+	return errors.Join(err, n.applyPostgres(ctx))
+}
+
+func (n *Node) applyPostgres(ctx context.Context) error {
 	n.pg.SetConfig(n.postgresConfig())
 	ctx, cancel := context.WithTimeout(ctx, 30*time.Second)
 	defer cancel()

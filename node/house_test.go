@@ -9,11 +9,15 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
+	"sync/atomic"
+	"syscall"
 	"testing"
 	"time"
 
 	"standfast/agent"
 	"standfast/guard"
+	"standfast/router"
 	"standfast/store"
 	"standfast/store/mem"
 )
@@ -153,6 +157,72 @@ func TestFollowsNothingWhileBeingFounded(t *testing.T) {
 	}
 }
 
+// TestRouterFollowsTheAgreedLimits: a client that comes after a change is treated by it.
+func TestRouterFollowsTheAgreedLimits(t *testing.T) {
+	n, _ := bare(t, "pg2")
+	a, err := agent.New(agent.Config{Self: "pg2", Cluster: "main", StateDir: t.TempDir()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	n.agent = a
+	for rev, c := range []struct {
+		text string
+		want router.Limits
+	}{
+		{"router: {wait: 7s, max_sessions: 3, max_waiting: 2, read_max_lag_bytes: 1kB}\n",
+			router.Limits{MaxPerServer: 3, Queue: 2, HoldFor: 7 * time.Second, ReadLag: 1024, ReadGrace: time.Second}},
+		{"router: {wait: 0s, max_waiting: 0}\ndetection: 300ms\nlease: 900ms\n",
+			router.Limits{ReadLag: 64 << 20, ReadGrace: 900 * time.Millisecond}},
+	} {
+		n.follows(t.Context(), store.Snapshot{Members: *n.members.Load(), Config: store.KV{Revision: int64(rev + 1), Value: []byte(c.text)}})
+		if got := n.router.Limits(); got != c.want {
+			t.Errorf("%s: %+v, want %+v", c.text, got, c.want)
+		}
+	}
+}
+
+// TestKilledGuardIsReplaced, and the next one armed by the agent's next look, because it knows nothing of the deadline before.
+func TestKilledGuardIsReplaced(t *testing.T) {
+	dir := t.TempDir()
+	broken := errors.New("no memory")
+	var fail atomic.Bool
+	g := &guarded{log: quiet, data: dir, pace: func() time.Duration { return time.Hour }, start: func(ctx context.Context) (*guard.Guard, error) {
+		if fail.Load() {
+			return nil, broken
+		}
+		return guard.Start(ctx, guard.Config{Name: dir, WatchdogTimeout: time.Second, Log: quiet})
+	}}
+	var err error
+	if g.guard, err = g.start(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	ctx, stop := context.WithCancel(t.Context())
+	var ended sync.WaitGroup
+	ended.Go(func() { g.run(ctx) })
+	defer func() {
+		stop()
+		ended.Wait()
+		if err := errors.Join(g.Disarm(), g.close()); err != nil {
+			t.Error(err)
+		}
+	}()
+	if err := g.Feed(time.Hour); err != nil || g.warning() != "" {
+		t.Fatalf("%v, %q", err, g.warning())
+	}
+	fail.Store(true)
+	first := g.now().Status().PID
+	if err := syscall.Kill(first, syscall.SIGKILL); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "the status says that it could not be started", func() bool { return strings.Contains(g.warning(), broken.Error()) })
+	fail.Store(false)
+	eventually(t, "another one runs", func() bool { return g.warning() == "" && g.now().Status().PID != first })
+	if err := g.Feed(time.Hour); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "it is armed", func() bool { return g.now().Status().Left > time.Minute })
+}
+
 // TestGuardIsFedAtItsPace: the agent answers many times a second, the guard hears of it often enough and not more; and a
 // server that is no primary has it disarmed.
 func TestGuardIsFedAtItsPace(t *testing.T) {
@@ -173,7 +243,7 @@ func TestGuardIsFedAtItsPace(t *testing.T) {
 			t.Error(err)
 		}
 	})
-	f := &guarded{guard: g, data: filepath.Join(dir, "link"), pace: time.Hour}
+	f := &guarded{guard: g, data: filepath.Join(dir, "link"), pace: func() time.Duration { return time.Hour }}
 	sent := func() uint64 { return g.Status().LastSeq }
 
 	first := sent()

@@ -94,6 +94,9 @@ func (n *Node) Run(ctx context.Context) (err error) {
 	g.Go(func() error { return named("beats", n.beats.Run(gctx)) })
 	g.Go(func() error { return named("router", n.router.Run(gctx)) })
 	g.Go(func() error { return named("api", n.api.Run(gctx)) })
+	if n.guard != nil {
+		g.Go(func() error { n.guard.run(gctx); return nil })
+	}
 	if n.relay != nil {
 		g.Go(func() error { return named("relay", n.relay.Run(gctx)) })
 	}

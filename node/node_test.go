@@ -13,6 +13,7 @@ import (
 
 	"go.uber.org/goleak"
 
+	"standfast/api"
 	"standfast/certs"
 	"standfast/cluster"
 	"standfast/config"
@@ -241,6 +242,9 @@ func bare(t *testing.T, self string) (*Node, *mem.Store) {
 	n.members.Store(&founders)
 	n.router, err = router.New(router.Config{Write: []string{"127.0.0.1:0"}, Log: quiet})
 	if err != nil {
+		t.Fatal(err)
+	}
+	if n.api, err = api.New(api.Config{Source: n, Log: quiet}); err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() {

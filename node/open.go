@@ -17,6 +17,7 @@ import (
 	"standfast/api"
 	"standfast/beat"
 	"standfast/cluster"
+	"standfast/config"
 	"standfast/postgres"
 	"standfast/relay"
 	"standfast/router"
@@ -74,19 +75,27 @@ func (n *Node) postgresConfig() postgres.Config {
 }
 
 func (n *Node) openRouter() error {
-	c := n.agreed.get().Router
 	ports := n.cfg.Self().Ports
 	var err error
 	n.router, err = router.New(router.Config{
 		Write: []string{n.cfg.ListenAt(ports.Write)}, Read: []string{n.cfg.ListenAt(ports.Read)},
-		MaxPerServer: c.MaxSessions, Queue: c.MaxWaiting, HoldFor: time.Duration(c.Wait),
-		ReadLag: cluster.LSN(c.ReadMaxLagBytes), ReadGrace: time.Second, Log: n.log.With("part", "router"),
+		Limits: routerLimits(n.agreed.get()), Log: n.log.With("part", "router"),
 		Certificate: func() (*tls.Certificate, error) {
 			cert, err := tls.LoadX509KeyPair(n.tls.files.Cert, n.tls.files.Key)
 			return &cert, err
 		},
 	})
 	return portTaken(err, "the router", "ports.write, ports.read")
+}
+
+// readGrace keeps a standby's sessions through an election, within the lease that bounds how stale a read may be.
+const readGrace = time.Second
+
+func routerLimits(c config.Cluster) router.Limits {
+	return router.Limits{
+		MaxPerServer: c.Router.MaxSessions, Queue: c.Router.MaxWaiting, HoldFor: time.Duration(c.Router.Wait),
+		ReadLag: cluster.LSN(c.Router.ReadMaxLagBytes), ReadGrace: min(readGrace, time.Duration(c.Lease)),
+	}
 }
 
 func (n *Node) openAPI() error {
@@ -215,10 +224,8 @@ func (n *Node) routerStatus(r cluster.Route) api.Router {
 
 func (n *Node) close() error {
 	var err error
-	if n.guard != nil {
-		err = n.guard.guard.Close() // an armed one keeps its deadline: the next agent has until then to take over
-		n.guard = nil
-	}
+	err = n.guard.close()
+	n.guard = nil
 	if n.storeClose != nil {
 		err = errors.Join(err, n.storeClose())
 	}

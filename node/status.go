@@ -86,6 +86,9 @@ func (n *Node) buildStatus(v cluster.View, r cluster.Route, now time.Time) *api.
 	}
 	s.Postgres = n.postgresStatus()
 	s.Warnings = append(s.Warnings, warnings(v, r, s)...)
+	if w := n.guard.warning(); w != "" {
+		s.Warnings = append(s.Warnings, w)
+	}
 	return s
 }
 

@@ -1,6 +1,7 @@
 package router
 
 import (
+	"cmp"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -59,7 +60,7 @@ func (l *loop) place(fd int32, side Side) {
 
 // adopt begins a session with a new connection.
 func (l *loop) adopt(fd int32, side Side) {
-	s := &session{loop: l, side: side, index: len(l.sessions), pending: -1, patience: l.r.cfg.HoldFor, pause: minBackoff}
+	s := &session{loop: l, side: side, index: len(l.sessions), pending: -1, patience: cmp.Or(l.r.table.limits.Load().HoldFor, dialFor), pause: minBackoff}
 	s.client = end{fd: -1, s: s, peer: &s.server}
 	s.server = end{fd: -1, s: s, peer: &s.client}
 	l.sessions = append(l.sessions, s)

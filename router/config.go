@@ -22,19 +22,7 @@ type Config struct {
 	// files allows (each session needs two).
 	MaxSessions int
 
-	MaxPerServer int // sessions to one server, from this router; 0: no limit
-	Queue        int // clients of one side that may wait for a server below MaxPerServer; beyond it: FATAL 53300
-
-	// HoldFor is how long a new connection waits for a server: while a primary is being chosen, while the server can't be
-	// reached, in the queue. 0: 10 s.
-	HoldFor time.Duration
-
-	ReadLag cluster.LSN // standbys further behind get no new sessions, in bytes; 0: no bound
-
-	// ReadGrace is how long the sessions of a standby are kept that is no read target any more while a primary is being
-	// chosen. A standby leaves the read targets in every election and is mostly back within a second; its sessions needn't
-	// know. It prolongs the bound of a stale read, so it must not exceed the lease. 0: they are cut at once.
-	ReadGrace time.Duration
+	Limits Limits // to begin with; SetLimits changes them
 
 	// Certificate returns PostgreSQL's own certificate, to answer an error inside TLS: a client with sslmode=require
 	// shows no other. It is called for each such error. nil: such clients learn only that there is no TLS.
@@ -44,9 +32,36 @@ type Config struct {
 	Workers int          // event loops; 0: one for every second processor that Go may use, at least one, at most 4
 }
 
-const (
-	defaultHold = 10 * time.Second
+// Limits are what may change while the router runs.
+type Limits struct {
+	MaxPerServer int // sessions to one server, from this router; 0: no limit
+	Queue        int // clients of one side that may wait for a server below MaxPerServer; beyond it: FATAL 53300
 
+	// HoldFor is how long a new connection waits for a server: while a primary is being chosen, while the server can't be
+	// reached, in the queue. 0: not at all, it is refused at once.
+	HoldFor time.Duration
+
+	ReadLag cluster.LSN // standbys further behind get no new sessions, in bytes; 0: no bound
+
+	// ReadGrace is how long the sessions of a standby are kept that is no read target any more while a primary is being
+	// chosen. A standby leaves the read targets in every election and is mostly back within a second; its sessions needn't
+	// know. It prolongs the bound of a stale read, so it must not exceed the lease. 0: they are cut at once.
+	ReadGrace time.Duration
+}
+
+func (l Limits) check() error {
+	switch {
+	case l.MaxPerServer < 0:
+		return fmt.Errorf("router: MaxPerServer is %d, it can't be negative", l.MaxPerServer)
+	case l.Queue < 0:
+		return fmt.Errorf("router: Queue is %d, it can't be negative", l.Queue)
+	case l.HoldFor < 0 || l.ReadGrace < 0:
+		return fmt.Errorf("router: HoldFor is %s and ReadGrace %s, they can't be negative", l.HoldFor, l.ReadGrace)
+	}
+	return nil
+}
+
+const (
 	// maxWorkers and one per two processors: a busy loop keeps its processor (see loop.wait), so others must be left.
 	// One loop carries more than PostgreSQL answers on the processors that remain.
 	maxWorkers = 4
@@ -59,12 +74,14 @@ func (c Config) withDefaults() (Config, error) {
 	if len(c.Write) == 0 {
 		return c, fmt.Errorf("router: no listen address for the writing side")
 	}
-	for name, n := range map[string]int{"MaxSessions": c.MaxSessions, "MaxPerServer": c.MaxPerServer, "Queue": c.Queue, "Workers": c.Workers} {
+	if err := c.Limits.check(); err != nil {
+		return c, err
+	}
+	for name, n := range map[string]int{"MaxSessions": c.MaxSessions, "Workers": c.Workers} {
 		if n < 0 {
 			return c, fmt.Errorf("router: %s is %d, it can't be negative", name, n)
 		}
 	}
-	c.HoldFor = cmp.Or(c.HoldFor, defaultHold)
 	c.Workers = cmp.Or(c.Workers, max(1, min(runtime.GOMAXPROCS(0)/2, maxWorkers)))
 	if c.Log == nil {
 		c.Log = slog.Default()

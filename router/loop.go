@@ -42,7 +42,6 @@ type loop struct {
 	again    []*end     // had their rounds and may have more
 
 	seen     uint64 // epoch of the route applied
-	cut      uint64 // number of the last CutAll carried out
 	grace    bool   // some sessions are in their grace: apply the route again at each tick
 	ticked   time.Time
 	deafTill time.Time // accepting is paused until then; zero: it is not
@@ -244,21 +243,18 @@ func (l *loop) readMail() {
 	}
 }
 
-// apply brings the sessions in line with the newest route and carries out a CutAll.
+// apply brings the sessions in line with the newest route.
 func (l *loop) apply() {
 	l.seen = l.r.table.epoch.Load()
-	v, now, grace := l.r.table.view.Load(), time.Now(), l.r.cfg.ReadGrace
-	order := l.r.order.Load()
-	cutAll := order.number != l.cut
-	l.cut = order.number
+	v, now, grace := l.r.table.view.Load(), time.Now(), l.r.table.limits.Load().ReadGrace
 	l.grace = len(v.leaving) > 0 && grace > 0
-	lost, why := 0, order.reason
+	lost, why := 0, ""
 	for i := len(l.sessions) - 1; i >= 0; i-- {
 		s := l.sessions[i]
 		if s.phase != phaseDial && s.phase != phaseSent && s.phase != phaseRelay {
 			continue
 		}
-		if !cutAll && v.keeps(&s.seat, now, grace) {
+		if v.keeps(&s.seat, now, grace) {
 			continue
 		}
 		if s.phase != phaseRelay && s.first != nil {
@@ -266,9 +262,7 @@ func (l *loop) apply() {
 			continue
 		}
 		lost++
-		if !cutAll {
-			why = s.seat.lostWhy()
-		}
+		why = s.seat.lostWhy()
 		l.r.cuts.Add(1)
 		l.cutOff(s, why)
 	}

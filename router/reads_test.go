@@ -51,7 +51,7 @@ func TestEqualStandbysTakeTurns(t *testing.T) {
 
 func TestReadsAvoidLaggingAndDrainingStandbys(t *testing.T) {
 	pg1, pg2, pg3 := newFake(t, "pg1"), newFake(t, "pg2"), newFake(t, "pg3")
-	g := newRig(t, Config{ReadLag: 1000}, pg1, pg2, pg3)
+	g := newRig(t, Config{Limits: Limits{ReadLag: 1000}}, pg1, pg2, pg3)
 	route := cluster.Route{Term: 1, Write: "pg1", Reads: []cluster.ReadTarget{{Name: "pg2", Lag: 1001}, {Name: "pg3", Lag: 1000}}}
 	g.route(route)
 	for range 4 {
@@ -74,7 +74,7 @@ func TestReadsAvoidLaggingAndDrainingStandbys(t *testing.T) {
 
 func TestDrainedPrimaryHoldsNewSessions(t *testing.T) {
 	pg1 := newFake(t, "pg1")
-	g := newRig(t, Config{HoldFor: 50 * time.Millisecond}, pg1)
+	g := newRig(t, Config{Limits: Limits{HoldFor: 50 * time.Millisecond}}, pg1)
 	g.to("pg1")
 	g.SetDraining("pg1", true)
 	if e := g.login(WriteSide).fatal(); e.Code != cannotConnectNow || !strings.Contains(e.Message, "pg1 is being drained") {
@@ -104,7 +104,7 @@ func TestFallbackSessionsEndWithThePrimarysRole(t *testing.T) {
 
 func TestReadGraceOutlastsAnElection(t *testing.T) {
 	pg1, pg2 := newFake(t, "pg1"), newFake(t, "pg2")
-	g := newRig(t, Config{ReadGrace: time.Minute}, pg1, pg2)
+	g := newRig(t, Config{Limits: Limits{ReadGrace: time.Minute}}, pg1, pg2)
 	g.to("pg1", "pg2")
 	c := g.login(ReadSide)
 	c.ready()
@@ -124,7 +124,7 @@ func TestReadGraceOutlastsAnElection(t *testing.T) {
 
 func TestReadGraceEnds(t *testing.T) {
 	pg2 := newFake(t, "pg2")
-	g := newRig(t, Config{ReadGrace: 100 * time.Millisecond}, pg2)
+	g := newRig(t, Config{Limits: Limits{ReadGrace: 100 * time.Millisecond}}, pg2)
 	g.to("", "pg2")
 	c := g.login(ReadSide)
 	c.ready()
@@ -136,7 +136,7 @@ func TestReadGraceEnds(t *testing.T) {
 
 func TestQueueIsFirstInFirstOutAndBounded(t *testing.T) {
 	pg1 := newFake(t, "pg1")
-	g := newRig(t, Config{MaxPerServer: 1, Queue: 2}, pg1)
+	g := newRig(t, Config{Limits: Limits{MaxPerServer: 1, Queue: 2}}, pg1)
 	g.to("pg1")
 	first := g.login(WriteSide)
 	first.ready()
@@ -159,7 +159,7 @@ func TestQueueIsFirstInFirstOutAndBounded(t *testing.T) {
 
 func TestQueueLetsGoWhoHangsUp(t *testing.T) {
 	pg1 := newFake(t, "pg1")
-	g := newRig(t, Config{MaxPerServer: 1, Queue: 2}, pg1)
+	g := newRig(t, Config{Limits: Limits{MaxPerServer: 1, Queue: 2}}, pg1)
 	g.to("pg1")
 	first := g.login(WriteSide)
 	first.ready()

@@ -51,8 +51,46 @@ func TestNewConnectionsWaitForAPrimary(t *testing.T) {
 	}
 }
 
+func TestLimitsChangeWhileItRuns(t *testing.T) {
+	pg1 := newFake(t, "pg1")
+	g := newRig(t, Config{Limits: Limits{MaxPerServer: 1, Queue: 1}}, pg1)
+	g.to("pg1")
+	g.login(WriteSide).ready()
+	second := g.login(WriteSide)
+	eventually(t, "it waits", func() bool { return g.Stats().Sides[WriteSide].Queued == 1 })
+	if err := g.SetLimits(Limits{MaxPerServer: 2, HoldFor: 100 * time.Millisecond}); err != nil {
+		t.Fatal(err)
+	}
+	second.ready()
+	if e := g.login(WriteSide).fatal(); e.Code != tooManyConnections || !strings.Contains(e.Message, "all 2 sessions") {
+		t.Errorf("got %s %q", e.Code, e.Message)
+	}
+	if err := g.SetLimits(Limits{Queue: -1}); err == nil {
+		t.Error("negative limits were taken")
+	}
+}
+
+func TestWithoutWaitingIsRefusedAtOnce(t *testing.T) {
+	pg1 := newFake(t, "pg1")
+	g := newRig(t, Config{}, pg1)
+	if err := g.SetLimits(Limits{}); err != nil {
+		t.Fatal(err)
+	}
+	g.to("pg1")
+	g.login(WriteSide).ready() // a primary that there is can be reached
+	g.route(cluster.Route{Term: 2, Hold: true, Why: "waiting for reports of pg3"})
+	if e := g.login(WriteSide).fatal(); e.Code != cannotConnectNow || !strings.Contains(e.Message, "no primary: waiting for reports of pg3") {
+		t.Errorf("got %s %q", e.Code, e.Message)
+	}
+	pg1.set(func() { pg1.busy = 1000 })
+	g.route(cluster.Route{Term: 3, Write: "pg1"})
+	if e := g.login(WriteSide).fatal(); e.Code != cannotConnectNow || !strings.Contains(e.Message, "no session: pg1: the database system is starting up") {
+		t.Errorf("got %s %q", e.Code, e.Message)
+	}
+}
+
 func TestWaitIsBoundedAndSaysWhy(t *testing.T) {
-	g := newRig(t, Config{HoldFor: 100 * time.Millisecond})
+	g := newRig(t, Config{Limits: Limits{HoldFor: 100 * time.Millisecond}})
 	g.route(cluster.Route{Term: 1, Hold: true, Why: "waiting for reports of pg3"})
 	e := g.login(WriteSide).fatal()
 	if e.Code != cannotConnectNow || !strings.Contains(e.Message, "waiting for reports of pg3") || !strings.Contains(e.Message, "100ms") {
@@ -96,7 +134,7 @@ func TestServerThatRefusesIsWaitedFor(t *testing.T) {
 
 func TestServerThatRefusesTooLongIsNamed(t *testing.T) {
 	pg1 := newFake(t, "pg1")
-	g := newRig(t, Config{HoldFor: 200 * time.Millisecond}, pg1)
+	g := newRig(t, Config{Limits: Limits{HoldFor: 200 * time.Millisecond}}, pg1)
 	pg1.die()
 	g.to("pg1")
 	e := g.login(WriteSide).fatal()
@@ -207,21 +245,48 @@ func TestHostNamesAreLookedUp(t *testing.T) {
 	g.login(WriteSide).ready()
 }
 
-func TestCutAll(t *testing.T) {
-	pg1, pg2 := newFake(t, "pg1"), newFake(t, "pg2")
-	g := newRig(t, Config{}, pg1, pg2)
-	g.to("pg1", "pg2")
-	w, r := g.login(WriteSide), g.login(ReadSide)
-	w.ready()
-	r.ready()
-	g.CutAll("this member was fenced")
-	for _, c := range []*client{w, r} {
-		if e := c.fatal(); e.Code != adminShutdown || !strings.Contains(e.Message, "this member was fenced") {
-			t.Errorf("got %s %q", e.Code, e.Message)
+// An agent sets the route ten times a second. The loops, which would keep a processor busy for a while after each time,
+// are woken only by news.
+func TestRouteWithoutNewsWakesNobody(t *testing.T) {
+	pg1, pg2, pg3 := newFake(t, "pg1"), newFake(t, "pg2"), newFake(t, "pg3")
+	g := newRig(t, Config{Limits: Limits{ReadLag: 1000}}, pg1, pg2, pg3)
+	route := func(lag2, lag3 cluster.LSN) {
+		g.route(cluster.Route{Term: 1, Write: "pg1", Reads: []cluster.ReadTarget{{Name: "pg2", Lag: lag2}, {Name: "pg3", Lag: lag3}}})
+	}
+	route(0, 2000)
+	epoch := g.table.epoch.Load()
+	for range 4 {
+		route(0, 2000)
+		if name := g.login(ReadSide).ready(); name != "pg2" {
+			t.Fatalf("went to %s", name)
 		}
 	}
-	if st := g.Stats(); st.Cut != 2 {
-		t.Errorf("cut %d", st.Cut)
+	route(2000, 0) // nobody is cut for it, but who comes goes elsewhere
+	for range 4 {
+		if name := g.login(ReadSide).ready(); name != "pg3" {
+			t.Fatalf("went to %s, which lags", name)
+		}
+	}
+	if now := g.table.epoch.Load(); now != epoch {
+		t.Errorf("the loops were told %d times of nothing new", now-epoch)
+	}
+	g.to("pg2", "pg3")
+	if g.table.epoch.Load() == epoch {
+		t.Error("a new primary went unnoticed")
+	}
+}
+
+func TestRouteThatIsRepeatedHurriesThoseWhoWait(t *testing.T) {
+	pg1 := newFake(t, "pg1")
+	g := newRig(t, Config{}, pg1)
+	pg1.die()
+	g.to("pg1")
+	c := g.login(WriteSide)
+	eventually(t, "it waits", func() bool { return g.Stats().Sides[WriteSide].Held == 1 })
+	pg1.revive()
+	g.to("pg1")
+	if name := c.ready(); name != "pg1" {
+		t.Errorf("served by %s", name)
 	}
 }
 
@@ -236,7 +301,7 @@ func TestServerThatStartsUpIsWaitedFor(t *testing.T) {
 func TestServerThatNeverStartsUpIsQuoted(t *testing.T) {
 	pg1 := newFake(t, "pg1")
 	pg1.set(func() { pg1.busy = 1000 })
-	g := newRig(t, Config{HoldFor: 200 * time.Millisecond}, pg1)
+	g := newRig(t, Config{Limits: Limits{HoldFor: 200 * time.Millisecond}}, pg1)
 	g.to("pg1")
 	if e := g.login(WriteSide).fatal(); e.Code != cannotConnectNow || !strings.Contains(e.Message, "pg1: the database system is starting up") {
 		t.Errorf("got %s %q", e.Code, e.Message)

@@ -33,8 +33,6 @@ type Router struct {
 
 	busyWait time.Duration // 0 where the loops would leave no processor to others
 
-	order atomic.Pointer[cutOrder]
-
 	open       atomic.Int64 // clients, of whatever phase
 	asides     atomic.Int64 // of them those beside the loops
 	accepted   [sides]atomic.Uint64
@@ -44,12 +42,6 @@ type Router struct {
 	cuts       atomic.Uint64
 	cancels    atomic.Uint64
 	dialErrors atomic.Uint64
-}
-
-// cutOrder is a CutAll: a number that rises, and the reason.
-type cutOrder struct {
-	number uint64
-	reason string
 }
 
 // New binds the listeners. Connections are taken from then on and served by Run, which must be called: it also is what
@@ -67,7 +59,6 @@ func New(cfg Config) (*Router, error) {
 	}
 	r.table = newTable(&r.cfg)
 	r.table.lookup = r.lookup
-	r.order.Store(&cutOrder{})
 	r.ctx, r.stop = context.WithCancel(context.Background())
 	if err := r.bind(); err != nil {
 		r.closeFiles()
@@ -149,26 +140,27 @@ func (r *Router) Addrs(side Side) []net.Addr {
 // sessions are kept while their server is among Route.Reads (see Config.ReadGrace), or, if it was the primary to which
 // they fell back, like write sessions.
 func (r *Router) SetRoute(route cluster.Route, addrs map[string]string) {
-	r.table.setRoute(route, addrs, time.Now())
-	r.ring()
+	if r.table.setRoute(route, addrs, time.Now()) {
+		r.ring()
+	}
 }
+
+// SetLimits changes what Config.Limits began with; an error means that they are not usable and those before stay. Sessions
+// that there are stay as well, be they more than the new limits allow, and a client that waits goes on waiting.
+func (r *Router) SetLimits(l Limits) error {
+	if err := l.check(); err != nil {
+		return err
+	}
+	r.table.setLimits(l, time.Now())
+	return nil
+}
+
+// Limits are those in force.
+func (r *Router) Limits() Limits { return *r.table.limits.Load() }
 
 // SetDraining keeps new sessions away from the member, or no longer; those it has go on. New write sessions wait
 // while the primary is being drained.
 func (r *Router) SetDraining(member string, on bool) { r.table.setDraining(member, on, time.Now()) }
-
-// CutAll ends every session that has a server. Connections that wait for one go on waiting. The reason is a phrase for the
-// client's error message.
-func (r *Router) CutAll(reason string) {
-	for {
-		old := r.order.Load()
-		if r.order.CompareAndSwap(old, &cutOrder{old.number + 1, reason}) {
-			break
-		}
-	}
-	r.table.epoch.Add(1)
-	r.ring()
-}
 
 func (r *Router) ring() {
 	for _, l := range r.loops {

@@ -34,6 +34,9 @@ func newRig(t *testing.T, cfg Config, servers ...*fakeServer) *rig {
 	if cfg.Workers == 0 {
 		cfg.Workers = 2
 	}
+	if cfg.Limits.HoldFor == 0 {
+		cfg.Limits.HoldFor = 10 * time.Second
+	}
 	cfg.Log = slog.New(slog.NewTextHandler(t.Output(), nil))
 	r, err := New(cfg)
 	if err != nil {
@@ -228,7 +231,7 @@ func TestListenErrorsNameThePortAndTheRemedy(t *testing.T) {
 			t.Errorf("%q does not say %q", err, part)
 		}
 	}
-	for _, bad := range []Config{{}, {Write: []string{"nonsense"}}, {Write: []string{"127.0.0.1:0"}, Queue: -1}} {
+	for _, bad := range []Config{{}, {Write: []string{"nonsense"}}, {Write: []string{"127.0.0.1:0"}, Limits: Limits{Queue: -1}}} {
 		if r, err := New(bad); err == nil {
 			t.Errorf("New(%+v) = %v, want an error", bad, r)
 		}

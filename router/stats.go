@@ -15,7 +15,7 @@ type Stats struct {
 	Refused     uint64 // connections answered with an error, over the limit of sessions included
 	Full        uint64 // of them those over the limit of sessions
 	Invalid     uint64 // connections that did not begin as PostgreSQL's do
-	Cut         uint64 // sessions ended because their server lost its role, or by CutAll
+	Cut         uint64 // sessions ended because their server lost its role
 	Cancels     uint64 // CancelRequests carried
 	DialFailed  uint64 // attempts to reach a server that failed
 	KnownToStop int    // cancel keys known: plaintext sessions whose CancelRequests go to exactly one server

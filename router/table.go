@@ -16,6 +16,7 @@ import (
 type table struct {
 	cfg    *Config
 	lookup func(*server, string) // resolves the server's host name in the background; then calls resolved
+	limits atomic.Pointer[Limits]
 
 	// view is what the loops go by. A change of it is followed by a rise of epoch, which loops look at before each event.
 	view  atomic.Pointer[view]
@@ -94,6 +95,7 @@ func newTable(cfg *Config) *table {
 		t.waiting[i] = list.New()
 		t.waits[i] = hold
 	}
+	t.limits.Store(&cfg.Limits)
 	t.view.Store(&view{route: cluster.Route{Hold: true, Why: "the router has only just started"}})
 	return t
 }
@@ -102,17 +104,21 @@ func newTable(cfg *Config) *table {
 func (t *table) ask(s *session, now time.Time) choice {
 	t.mu.Lock()
 	defer t.mu.Unlock()
+	limits := t.limits.Load()
 	c := t.choose(s.side, now)
 	if c.verdict == proceed && now.Before(s.notBefore) {
-		c.verdict = hold
+		c.verdict, c.why = hold, t.noSession(s)
 	} else if c.verdict != proceed {
 		t.waits[s.side] = c.verdict
+	}
+	if limits.HoldFor == 0 && c.verdict != proceed {
+		c.verdict = deny
 	}
 	switch c.verdict {
 	case proceed:
 		t.take(s, c.seat)
 	case queue:
-		if t.waiting[s.side].Len() >= t.cfg.Queue {
+		if t.waiting[s.side].Len() >= limits.Queue {
 			c.verdict = deny
 			return c
 		}
@@ -194,9 +200,30 @@ func (t *table) expire(s *session, now time.Time) (refusal, bool) {
 	t.leave(s)
 	c := t.choose(s.side, now)
 	if c.verdict == proceed { // it waited out a pause after no answer
-		c.why = refusal{cannotConnectNow, fmt.Sprintf("no session after %s of trying: %s", t.cfg.HoldFor, s.why)}
+		c.why = t.noSession(s)
 	}
 	return c.why, true
+}
+
+// noSession is for a client whose server took the connection and did not answer, or not yet.
+func (t *table) noSession(s *session) refusal {
+	return refusal{cannotConnectNow, fmt.Sprintf("no session%s: %s", t.afterWait("trying"), s.why)}
+}
+
+// afterWait says how long a client has waited before it is told that it waited in vain.
+func (t *table) afterWait(doing string) string {
+	if d := t.limits.Load().HoldFor; d > 0 {
+		return fmt.Sprintf(" after %s of %s", d, doing)
+	}
+	return ""
+}
+
+// setLimits takes new limits. Whoever waits may be served by them.
+func (t *table) setLimits(l Limits, now time.Time) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.limits.Store(&l)
+	t.pump(now)
 }
 
 // retry gives the waiting another chance: a pause may be over.
@@ -254,7 +281,7 @@ func (t *table) chooseStandby(v *view, now time.Time) (choice, bool) {
 	for i := range v.standbys {
 		n := (t.turn + i) % len(v.standbys)
 		r := &v.standbys[n]
-		if t.cfg.ReadLag > 0 && r.lag > t.cfg.ReadLag || !t.usable(r.srv, now) {
+		if limit := t.limits.Load().ReadLag; limit > 0 && r.lag > limit || !t.usable(r.srv, now) {
 			continue
 		}
 		if t.full(r.srv) {
@@ -279,7 +306,7 @@ func (t *table) choosePrimary(v *view, now time.Time) choice {
 	case srv == nil && !v.route.Hold:
 		return choice{verdict: deny, why: refusal{cannotConnectNow, sentence(v.route.Why, "no primary is known")}}
 	case srv == nil || v.route.Hold:
-		return choice{verdict: hold, why: refusal{cannotConnectNow, fmt.Sprintf("no primary after %s of waiting: %s", t.cfg.HoldFor, sentence(v.route.Why, "one is being chosen"))}}
+		return choice{verdict: hold, why: refusal{cannotConnectNow, fmt.Sprintf("no primary%s: %s", t.afterWait("waiting"), sentence(v.route.Why, "one is being chosen"))}}
 	case t.draining[srv.name]:
 		return choice{verdict: hold, why: refusal{cannotConnectNow, srv.name + " is being drained and takes no new sessions; switch over, or end the draining"}}
 	case !t.usable(srv, now):
@@ -297,11 +324,12 @@ func (t *table) usable(srv *server, now time.Time) bool {
 }
 
 func (t *table) full(srv *server) bool {
-	return t.cfg.MaxPerServer > 0 && srv.load() >= t.cfg.MaxPerServer
+	limit := t.limits.Load().MaxPerServer
+	return limit > 0 && srv.load() >= limit
 }
 
 func (t *table) fullWhy(srv *server) refusal {
-	return refusal{tooManyConnections, fmt.Sprintf("all %d sessions that this router may open to %s are in use; close some, or raise the limit", t.cfg.MaxPerServer, srv.name)}
+	return refusal{tooManyConnections, fmt.Sprintf("all %d sessions that this router may open to %s are in use; close some, or raise the limit", t.limits.Load().MaxPerServer, srv.name)}
 }
 
 func (srv *server) load() int { return srv.sessions[WriteSide] + srv.sessions[ReadSide] }

@@ -294,7 +294,7 @@ func openFiles(t *testing.T) (files []string) {
 
 func storm(t *testing.T) {
 	pg1, pg2, pg3 := newFake(t, "pg1"), newFake(t, "pg2"), newFake(t, "pg3")
-	g := newRig(t, Config{MaxPerServer: 8, Queue: 4, HoldFor: 300 * time.Millisecond, ReadGrace: time.Millisecond}, pg1, pg2, pg3)
+	g := newRig(t, Config{Limits: Limits{MaxPerServer: 8, Queue: 4, HoldFor: 300 * time.Millisecond, ReadGrace: time.Millisecond}}, pg1, pg2, pg3)
 	g.to("pg1", "pg2", "pg3")
 	var wg sync.WaitGroup
 	var served atomic.Int64
@@ -322,8 +322,6 @@ func storm(t *testing.T) {
 		g.to(p, names[r.IntN(3)], names[r.IntN(3)])
 		g.SetDraining(names[r.IntN(3)], r.IntN(3) == 0)
 		switch r.IntN(10) {
-		case 0:
-			g.CutAll("a test")
 		case 1:
 			g.route(cluster.Route{Term: cluster.Term(term), Why: "no majority"})
 		case 2:

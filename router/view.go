@@ -2,6 +2,7 @@ package router
 
 import (
 	"net/netip"
+	"slices"
 	"time"
 
 	"standfast/cluster"
@@ -53,11 +54,17 @@ func (v *view) keeps(s *seat, now time.Time, grace time.Duration) bool {
 	return false
 }
 
-// setRoute publishes a new route. The waiting are served under the same lock, before anyone who asks later.
-func (t *table) setRoute(r cluster.Route, addrs map[string]string, now time.Time) {
+// setRoute publishes a new route and reports whether the loops have to look at it. The waiting are served under the same
+// lock, before anyone who asks later.
+func (t *table) setRoute(r cluster.Route, addrs map[string]string, now time.Time) bool {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	old := t.view.Load()
+	if sameRoute(old.route, r) && t.settled(addrs) {
+		// The lags tell where new sessions go, which no loop has to be woken for.
+		t.view.Store(old.withLags(r))
+		return false
+	}
 	v := &view{route: r}
 	if r.Write != "" {
 		v.primary = t.target(r.Write, addrs)
@@ -77,6 +84,41 @@ func (t *table) setRoute(r cluster.Route, addrs map[string]string, now time.Time
 		}
 	}
 	t.publish(v, now)
+	return true
+}
+
+// sameRoute reports whether two routes send the same clients to the same servers; a standby's lag may differ.
+func sameRoute(a, b cluster.Route) bool {
+	return a.Term == b.Term && a.Write == b.Write && a.Hold == b.Hold && a.Why == b.Why &&
+		slices.EqualFunc(a.Reads, b.Reads, func(x, y cluster.ReadTarget) bool { return x.Name == y.Name })
+}
+
+// settled reports that a route that names the same servers changes nothing: they are where they were, none has to be
+// looked for, tried again or left, and nobody waits.
+func (t *table) settled(addrs map[string]string) bool {
+	for _, side := range t.waiting {
+		if side.Len() > 0 {
+			return false
+		}
+	}
+	v := t.view.Load()
+	for _, at := range append([]target{v.primary}, v.standbys...) {
+		srv := at.srv
+		if srv != nil && (srv.addr != addrs[srv.name] || srv.down || !srv.at.IsValid()) {
+			return false
+		}
+	}
+	return len(v.leaving) == 0
+}
+
+// withLags is the view with the newer lags of the same standbys.
+func (v *view) withLags(r cluster.Route) *view {
+	n := *v
+	n.route, n.standbys = r, slices.Clone(v.standbys)
+	for i := range n.standbys {
+		n.standbys[i].lag = r.Reads[i].Lag
+	}
+	return &n
 }
 
 func (t *table) publish(v *view, now time.Time) {
