@@ -115,7 +115,8 @@ func (a *Agent) carryOut(ctx context.Context, v cluster.View, acts []cluster.Act
 		if !slices.ContainsFunc(a.quick.actions, func(x cluster.Action) bool {
 			_, settling := x.(settle)
 			_, opening := x.(openReads)
-			return wanted(acts, x) || settling && !urgent || opening && decide.Readable(v)
+			_, readying := x.(readyNames)
+			return wanted(acts, x) || settling && !urgent || opening && decide.Readable(v) || readying && len(acts) == 0
 		}) {
 			a.quick.cancel(errUnwanted)
 		}
@@ -130,6 +131,9 @@ func (a *Agent) carryOut(ctx context.Context, v cluster.View, acts []cluster.Act
 	}
 	if len(acts) == 0 && a.slow == nil && !a.open && !a.closing && decide.Readable(v) {
 		acts = []cluster.Action{openReads{}}
+	}
+	if heir := decide.Heir(v); len(acts) == 0 && a.slow == nil && heir.K > 0 && !v.Postgres.Names.Equal(heir) {
+		acts = []cluster.Action{readyNames{heir}}
 	}
 	a.start(ctx, v, acts)
 }

@@ -26,13 +26,14 @@ const (
 	dataPace  = 5 * time.Second
 )
 
-// hurry sets the observer's pace: hot while an election, a promotion, an attachment or an admission is under way.
+// hurry sets the observer's pace: hot while an action waits for what PostgreSQL will show.
 func (a *Agent) hurry(v cluster.View, acts []cluster.Action) {
 	hot := len(acts) > 0
-	if s := v.State; s != nil && v.Postgres.Data == cluster.DataReady {
-		hot = hot || s.Phase != cluster.Reigning ||
-			s.Primary == v.Self && v.Admitted != s.Term && v.Postgres.Running ||
-			s.Primary != v.Self && v.Relay.Term != s.Term && v.Postgres.Running && !decide.NeedsOut(v)
+	if v.State != nil && v.Postgres.Data == cluster.DataReady {
+		hot = hot || awaits(v)
+	}
+	if _, promoting := v.Doing.(cluster.Promote); promoting {
+		hot = false // it looks itself, and looks beside it would take the processor from it
 	}
 	what := fmt.Sprint(acts, v.Relay.Term, v.Relay.Held, v.Promised)
 	if v.State != nil {
@@ -46,6 +47,20 @@ func (a *Agent) hurry(v cluster.View, acts []cluster.Action) {
 		a.kickObserver()
 	}
 	a.hurried = what
+}
+
+// awaits reports whether the next step is this member's and hangs on its server: a report, an admission, an attachment.
+// After its report a standby waits for others.
+func awaits(v cluster.View) bool {
+	s := v.State
+	_, reported := v.Reports[v.Self]
+	switch {
+	case s.Phase == cluster.Electing:
+		return !reported
+	case s.Primary == v.Self:
+		return s.Phase == cluster.Elected || v.Admitted != s.Term && v.Postgres.Running
+	}
+	return s.Phase == cluster.Reigning && v.Relay.Term != s.Term && v.Postgres.Running && !decide.NeedsOut(v)
 }
 
 func (a *Agent) kickObserver() {

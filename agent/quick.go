@@ -46,6 +46,8 @@ func (a *Agent) do(ctx context.Context, v cluster.View, x cluster.Action) error 
 		return a.settle(ctx, x)
 	case openReads:
 		return a.openReads(ctx)
+	case readyNames:
+		return a.readyNames(ctx, x)
 	}
 	return fmt.Errorf("no executor for %T", x)
 }
@@ -231,6 +233,23 @@ func (a *Agent) openReads(ctx context.Context) error {
 		return err
 	}
 	a.setOpen(true)
+	return nil
+}
+
+// readyNames lets a standby work by the rule that it would be promoted with, so that the promotion finds its names in force
+// instead of writing and syncing them while clients wait. A standby acknowledges nothing, so they mean nothing before;
+// Promote sees for itself whether they are right.
+type readyNames struct{ rule cluster.Rule }
+
+func (x readyNames) String() string { return "get names ready: " + x.rule.String() }
+
+func (a *Agent) readyNames(ctx context.Context, x readyNames) error {
+	ctx, cancel := context.WithTimeout(ctx, sqlBound)
+	defer cancel()
+	if err := a.cfg.Postgres.SetNames(ctx, x.rule, false); err != nil {
+		return err
+	}
+	a.lookAtServer(ctx) // it is not asked for again
 	return nil
 }
 

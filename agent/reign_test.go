@@ -54,7 +54,7 @@ func TestElectedTakesOffice(t *testing.T) {
 		w.beats.change("pg3", func(b *cluster.Beat) { b.Term, b.Promised, b.Attached = 3, 3, 0 })
 		w.until("clients are admitted", func() bool { return w.beats.said().Admitted == 3 })
 		w.order(0, "cas 3 electing", "relay raise 3", "store report, promise on disk 3", "cas 3 elected ANY 1 of pg1, pg3",
-			"pg promote", "pg slots pg1 pg3", "cas 3 reigning", "pg term row", "pg open", "store put history/")
+			"pg promote", "cas 3 reigning", "pg term row", "pg open", "store put history/")
 		if s := w.recorded(); s.Timeline != 3 || s.Fork != 0x2000000 || s.Primary != "pg2" {
 			t.Errorf("recorded: %+v", s)
 		}

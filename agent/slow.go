@@ -69,12 +69,7 @@ func (a *Agent) doSlow(ctx context.Context, v cluster.View, x cluster.Action) er
 	case cluster.Init:
 		return bounded(startBound*5, pg.Init)
 	case cluster.Promote:
-		return bounded(promoteBound, func(ctx context.Context) error {
-			if err := pg.Promote(ctx, x.Timeline, x.Rule); err != nil {
-				return err
-			}
-			return pg.EnsureSlots(ctx, a.others(v)) // a sibling without one could not attach
-		})
+		return bounded(promoteBound, func(ctx context.Context) error { return pg.Promote(ctx, x.Timeline, x.Rule) })
 	case cluster.Handover:
 		return bounded(handoverBound, func(ctx context.Context) error { return a.handover(ctx, v, x) })
 	case cluster.Rewind:
@@ -83,17 +78,6 @@ func (a *Agent) doSlow(ctx context.Context, v cluster.View, x cluster.Action) er
 		return bounded(cloneBound, func(ctx context.Context) error { return a.clone(ctx, v, x) })
 	}
 	return fmt.Errorf("no executor for %T", x)
-}
-
-// others are the names of the other data members.
-func (a *Agent) others(v cluster.View) []string {
-	var out []string
-	for _, m := range v.Members {
-		if m.Kind == cluster.Data && m.Name != v.Self {
-			out = append(out, m.Name)
-		}
-	}
-	return out
 }
 
 // handover prepares the switchover. PostgreSQL's fast stop ends only after every attached WAL receiver has confirmed the

@@ -79,6 +79,16 @@ func newRule(s *cluster.State, winner string) cluster.Rule {
 	return r.Without(winner)
 }
 
+// Heir is the rule that a standby which follows would be promoted with if it won the next election; one of k = 0 on anybody
+// else. It is no decision: a promotion that finds it in force has nothing to write.
+func Heir(v cluster.View) cluster.Rule {
+	s, p := v.State, v.Postgres
+	if s == nil || s.Phase != cluster.Reigning || s.Primary == v.Self || !p.Up || !p.Recovery || v.Relay.Term != s.Term {
+		return cluster.Rule{}
+	}
+	return newRule(s, v.Self)
+}
+
 // sufficient reports whether the reports at hand surely include a holder of every acknowledged commit: n−k+1 of the
 // frozen rule, or the last written winner's own. Where commits needed nobody else (asynchronous, or an operator's
 // forced election) it is a majority's reports after the old primary's lease has run out, with the loss told.

@@ -50,46 +50,52 @@ func (s *Server) ClientsOpen() (bool, error) {
 	return pgconf.IsOpen(string(b)), err
 }
 
-// admission puts one of the two variants of the authentication files in force.
+// admission puts one of the two variants of the authentication files in force, or the old ones back when PostgreSQL can't
+// read the new. A postmaster that can't keeps what it has and says so only in its log, so the file is asked about in the
+// session that shows the reload.
 func (s *Server) admission(ctx context.Context, open bool) error {
-	if err := s.writeAdmission(ctx, open); err != nil {
-		return err
-	}
-	return s.Reload(ctx)
-}
-
-// writeAdmission writes the files and lets PostgreSQL read them without putting them in force. A postmaster that can't
-// read a file on reload keeps the old one and says so only in its log.
-func (s *Server) writeAdmission(ctx context.Context, open bool) error {
-	c := s.config()
-	old, err := os.ReadFile(c.hbaFile())
+	old, err := os.ReadFile(s.config().hbaFile())
 	if err != nil {
 		return err
 	}
+	if err := s.writeAdmission(open); err != nil {
+		return err
+	}
+	var refused error
+	err = s.reload(ctx, func(conn *pgx.Conn) (bool, error) {
+		var err error
+		if open { // otherwise every line is ours
+			refused, err = s.refusedLine(ctx, conn)
+		}
+		return err == nil, err
+	})
+	if refused != nil {
+		return errors.Join(refused, s.config().writeFile(s.config().hbaFile(), old, false))
+	}
+	return err
+}
+
+// writeAdmission writes the files without putting them in force.
+func (s *Server) writeAdmission(open bool) error {
+	c := s.config()
 	if err := c.writeFile(c.hbaFile(), []byte(c.hba(open)), false); err != nil {
 		return err
 	}
-	if err := c.writeFile(c.identFile(), []byte(c.ident()), false); err != nil {
-		return err
-	}
-	if !open {
-		return nil // every line is ours
-	}
+	return c.writeFile(c.identFile(), []byte(c.ident()), false)
+}
+
+// refusedLine names the first line of an open pg_hba.conf that PostgreSQL can't read; nil if there is none.
+func (s *Server) refusedLine(ctx context.Context, conn *pgx.Conn) (refused, err error) {
 	var line int
 	var why string
-	err = s.control.use(ctx, func(conn *pgx.Conn) error {
-		return conn.QueryRow(ctx, "select line_number, error from pg_hba_file_rules where error is not null order by 1 limit 1").Scan(&line, &why)
-	})
-	if err == pgx.ErrNoRows {
-		return nil
+	err = conn.QueryRow(ctx, "select line_number, error from pg_hba_file_rules where error is not null order by 1 limit 1").Scan(&line, &why)
+	if errors.Is(err, pgx.ErrNoRows) {
+		return nil, nil
 	}
-	if err == nil {
-		err = fmt.Errorf("PostgreSQL refuses the cluster's pg_hba lines: %s: %q", why, lineOf(c.hba(open), line))
+	if err != nil {
+		return nil, err
 	}
-	if werr := c.writeFile(c.hbaFile(), old, false); werr != nil {
-		return werr
-	}
-	return err
+	return fmt.Errorf("PostgreSQL refuses the cluster's pg_hba lines: %s: %q", why, lineOf(s.config().hba(true), line)), nil
 }
 
 // endClients ends every client's session, ours and the monitoring role's excepted, and waits until they are gone.

@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
+	"os"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -47,16 +49,34 @@ func (s *Server) setNames(ctx context.Context, r cluster.Rule, endSenders bool) 
 
 // writeNames puts the value in force and returns a time, by the server's clock, at which it was.
 func (s *Server) writeNames(ctx context.Context, want string) (time.Time, error) {
-	var seen time.Time
 	if err := s.alterSystem(ctx, "synchronous_standby_names", want); err != nil {
-		return seen, err
+		return time.Time{}, err
 	}
+	return s.putNames(ctx, want)
+}
+
+// putNames puts in force what is written already.
+func (s *Server) putNames(ctx context.Context, want string) (time.Time, error) {
+	var seen time.Time
 	err := s.reload(ctx, func(conn *pgx.Conn) (bool, error) {
 		var have string
 		err := conn.QueryRow(ctx, "select current_setting('synchronous_standby_names'), clock_timestamp()").Scan(&have, &seen)
 		return have == want, err
 	})
 	return seen, err
+}
+
+// writtenNames are the names in postgresql.auto.conf, which the next reload puts in force; "" if there are none.
+func (c Config) writtenNames() (string, error) {
+	text, err := os.ReadFile(c.autoFile())
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return "", err
+	}
+	auto, err := pgconf.Auto(string(text))
+	if err != nil {
+		return "", fmt.Errorf("%s: %w", c.autoFile(), err)
+	}
+	return auto["synchronous_standby_names"], nil
 }
 
 // endOlderSenders ends the WAL senders, of present and former members, that began before the given time and waits until they are gone.

@@ -40,20 +40,10 @@ func (s *Server) promote(ctx context.Context, tl cluster.Timeline, r cluster.Rul
 	}
 	s.door.Lock()
 	defer s.door.Unlock()
-	if err := s.writeAdmission(ctx, false); err != nil {
-		return err
-	}
-	if _, err := s.writeNames(ctx, pgconf.SyncNames(names)); err != nil { // one reload puts both in force
-		return err
-	}
-	if err := s.endClients(ctx); err != nil {
-		return err
-	}
-	// Members attach within milliseconds of the promotion, and each needs its slot here.
-	if err := s.EnsureSlots(ctx, s.config().Members); err != nil {
-		return err
-	}
-	if err := s.skipTimelines(ctx, tl); err != nil {
+	ready := make(chan error, 1)
+	go func() { ready <- s.prepareTimeline(ctx, tl) }()
+	err := s.closeDoor(ctx, pgconf.SyncNames(names))
+	if err = errors.Join(err, <-ready); err != nil {
 		return err
 	}
 	have, err := s.leaveRecovery(ctx)
@@ -67,6 +57,35 @@ func (s *Server) promote(ctx context.Context, tl cluster.Timeline, r cluster.Rul
 		return s.setNames(ctx, r, false)
 	}
 	return nil
+}
+
+// closeDoor keeps clients out, puts the names in force and ends the clients' sessions. Names that were prepared while this
+// server was a standby need no writing: one reload puts the closed pg_hba in force and shows, in a session that begins
+// after it, what the postmaster works by.
+func (s *Server) closeDoor(ctx context.Context, names string) error {
+	if err := s.writeAdmission(false); err != nil {
+		return err
+	}
+	have, err := s.config().writtenNames()
+	if err != nil || have != names {
+		err = s.alterSystem(ctx, "synchronous_standby_names", names)
+	}
+	if err != nil {
+		return err
+	}
+	if _, err := s.putNames(ctx, names); err != nil {
+		return err
+	}
+	return s.endClients(ctx)
+}
+
+// prepareTimeline does what the promotion to tl needs beside closed doors. Members attach within milliseconds of it, and
+// each needs its slot here.
+func (s *Server) prepareTimeline(ctx context.Context, tl cluster.Timeline) error {
+	if err := s.skipTimelines(ctx, tl); err != nil {
+		return err
+	}
+	return s.EnsureSlots(ctx, s.config().Members)
 }
 
 // skipTimelines makes PostgreSQL take tl as its next timeline. It takes the first number above its own that has no

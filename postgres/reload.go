@@ -2,10 +2,12 @@ package postgres
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"time"
 
 	"github.com/jackc/pgx/v5"
+	"golang.org/x/sys/unix"
 
 	"standfast/pgconf"
 )
@@ -22,20 +24,31 @@ func (s *Server) Reload(ctx context.Context) error {
 
 // reload additionally waits until inForce, asked in a session of its own that began after the reload, is true.
 func (s *Server) reload(ctx context.Context, inForce func(*pgx.Conn) (bool, error)) error {
+	asked, err := s.askToReload()
+	if err != nil {
+		return err
+	}
+	return s.seeReloaded(ctx, asked, inForce)
+}
+
+// askToReload signals the postmaster to read its configuration and returns a time from before that, by the clock that it
+// shares with the server.
+func (s *Server) askToReload() (time.Time, error) {
+	w := s.postmaster()
+	if w == nil {
+		return time.Time{}, errors.New("reload the configuration: PostgreSQL does not run")
+	}
+	asked := time.Now().Truncate(time.Microsecond) // the server's times have no more
+	if err := w.signal(unix.SIGHUP); err != nil {
+		return time.Time{}, fmt.Errorf("reload the configuration: %w", err)
+	}
+	return asked, nil
+}
+
+// seeReloaded waits until a session that begins now shows that the configuration was read after asked, and inForce.
+func (s *Server) seeReloaded(ctx context.Context, asked time.Time, inForce func(*pgx.Conn) (bool, error)) error {
 	ctx, cancel := context.WithTimeout(ctx, confirmBound)
 	defer cancel()
-	var asked time.Time
-	err := s.control.use(ctx, func(conn *pgx.Conn) error {
-		// The clock is read before the signal is sent, in that order and by the server.
-		if err := conn.QueryRow(ctx, "select clock_timestamp()").Scan(&asked); err != nil {
-			return err
-		}
-		_, err := conn.Exec(ctx, "select pg_reload_conf()")
-		return err
-	})
-	if err != nil {
-		return fmt.Errorf("reload the configuration: %w", err)
-	}
 	for {
 		done := false
 		err := s.fresh(ctx, func(conn *pgx.Conn) error {
