@@ -118,6 +118,7 @@ type wire struct {
 	Draining       bool             `json:"dr,omitempty"`
 	PendingRestart bool             `json:"pr,omitempty"`
 	Holding        bool             `json:"ho,omitempty"`
+	Addresses      []string         `json:"ad,omitempty"`
 	Sessions       int32            `json:"ss,omitempty"`
 	StallMS        uint32           `json:"st,omitempty"`
 	Note           string           `json:"n,omitempty"`
@@ -127,7 +128,7 @@ func (w wire) beat() cluster.Beat {
 	return cluster.Beat{From: w.From, Term: w.Term, Promised: w.Promised, Admitted: w.Admitted, Attached: w.Attached,
 		Position: cluster.Position{Timeline: w.Timeline, LSN: cluster.LSN(w.LSN)}, Replayed: cluster.LSN(w.Replayed),
 		Data: cluster.DataState(w.Data), Up: w.Up, Recovery: w.Recovery, Readable: w.Readable, Suspects: w.Suspects, Hears: w.Hears,
-		NeedsOut: w.NeedsOut, Draining: w.Draining, PendingRestart: w.PendingRestart, Holding: w.Holding,
+		NeedsOut: w.NeedsOut, Draining: w.Draining, PendingRestart: w.PendingRestart, Holding: w.Holding, Addresses: w.Addresses,
 		Sessions: w.Sessions, StallMS: w.StallMS, Note: w.Note}
 }
 
@@ -136,7 +137,7 @@ func encode(b cluster.Beat) ([]byte, error) {
 	w := wire{From: b.From, Term: b.Term, Promised: b.Promised, Admitted: b.Admitted, Attached: b.Attached,
 		Timeline: b.Position.Timeline, LSN: uint64(b.Position.LSN), Replayed: uint64(b.Replayed),
 		Data: string(b.Data), Up: b.Up, Recovery: b.Recovery, Readable: b.Readable, Suspects: b.Suspects, Hears: b.Hears,
-		NeedsOut: b.NeedsOut, Draining: b.Draining, PendingRestart: b.PendingRestart, Holding: b.Holding,
+		NeedsOut: b.NeedsOut, Draining: b.Draining, PendingRestart: b.PendingRestart, Holding: b.Holding, Addresses: b.Addresses,
 		Sessions: b.Sessions, StallMS: b.StallMS, Note: b.Note}
 	body, err := json.Marshal(w)
 	for err == nil && w.Note != "" && prefixSize+headerSize+len(body)+macSize > maxPacket {

@@ -31,7 +31,7 @@ func drawBeat(t *rapid.T) cluster.Beat {
 		Term: cluster.Term(num("term")), Promised: cluster.Term(num("promised")), Admitted: cluster.Term(num("admitted")),
 		Attached: cluster.Term(num("attached")),
 		Position: cluster.Position{Timeline: cluster.Timeline(rapid.Uint32().Draw(t, "timeline")), LSN: cluster.LSN(num("lsn"))},
-		Replayed: cluster.LSN(num("replayed")), Data: rapid.SampledFrom([]cluster.DataState{"", cluster.NoData, cluster.DataReady, cluster.DataPartial}).Draw(t, "data"), Up: flag("up"), Recovery: flag("recovery"), Readable: flag("readable"), Holding: flag("holding"),
+		Replayed: cluster.LSN(num("replayed")), Data: rapid.SampledFrom([]cluster.DataState{"", cluster.NoData, cluster.DataReady, cluster.DataPartial}).Draw(t, "data"), Up: flag("up"), Recovery: flag("recovery"), Readable: flag("readable"), Holding: flag("holding"), Addresses: list("addresses"),
 		Suspects: list("suspects"), Hears: list("hears"), NeedsOut: flag("needs out"), Draining: flag("draining"),
 		PendingRestart: flag("restart"), Sessions: rapid.Int32().Draw(t, "sessions"), StallMS: rapid.Uint32().Draw(t, "stall"),
 		Note: rapid.StringMatching(`[a-z ]{0,40}`).Draw(t, "note"),

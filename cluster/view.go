@@ -121,8 +121,9 @@ type Beat struct {
 	NeedsOut       bool     // its data must be rewound or cloned: take it out of the rule
 	Draining       bool     // an operator keeps it out of routing
 	PendingRestart bool
-	Holding        bool   // its router lets new writing connections wait because of a switchover
-	Sessions       int32  // client sessions in its router
-	StallMS        uint32 // how late the sender itself was at worst in the last second
-	Note           string // what it is busy with, a phrase; shown by status
+	Holding        bool     // its router lets new writing connections wait because of a switchover
+	Addresses      []string // floating addresses that are on its interfaces
+	Sessions       int32    // client sessions in its router
+	StallMS        uint32   // how late the sender itself was at worst in the last second
+	Note           string   // what it is busy with, a phrase; shown by status
 }

@@ -33,6 +33,7 @@ type Router struct {
 	ReadMaxLagBytes Size     `yaml:"read_max_lag_bytes"` // a standby further behind gets no new reads; 0: no bound
 	MaxSessions     int      `yaml:"max_sessions"`       // from one router to one server; 0: PostgreSQL's max_connections decides
 	MaxWaiting      int      `yaml:"max_waiting"`        // clients of one port that may wait while MaxSessions are in use; more are refused
+	FastPath        bool     `yaml:"fast_path"`          // the kernel takes connections to a floating address straight to PostgreSQL
 }
 
 // PostgreSQL is what the site adds to the servers' own configuration.

@@ -83,6 +83,7 @@ func TestClusterErrors(t *testing.T) {
 		"postgresql: {parameters: {fsync: off}}":                `postgresql.parameters.fsync: off is refused: an acknowledged commit would be lost with a host's power`,
 		"postgresql: {hba: ['allow all']}":                      `postgresql.hba: line 1, "allow all", does not begin with local, host or hostssl; see pg_hba.conf in PostgreSQL's manual`,
 		"postgresql: {ident: [site alice]}":                     `postgresql.ident: line 1, "site alice", needs a map's name, a system user and a database user`,
+		"router: {fast_path: true, max_sessions: 9}":            `router.fast_path: goes past the router, which could not keep max_sessions then; leave one of the two out (PostgreSQL's max_connections holds either way)`,
 		"router: {read_max_lag_bytes: 16}":                      `"16" is not a size; write a whole number with its unit, such as 64kB, 16MB or 1GB`,
 	} {
 		_, err := config.ParseCluster("config", []byte(text))
@@ -132,7 +133,7 @@ func TestSet(t *testing.T) {
 	}
 	for key, want := range map[string]string{
 		"durabilty":                  `unknown key "durabilty": did you mean "durability"?`,
-		"router":                     "router holds several keys; name one of wait, read_max_lag_bytes, max_sessions, max_waiting",
+		"router":                     "router holds several keys; name one of wait, read_max_lag_bytes, max_sessions, max_waiting, fast_path",
 		"lease.x":                    "lease holds a single value; there is nothing below it",
 		"postgresql.parameters":      "postgresql.parameters holds several values; name one, such as postgresql.parameters.work_mem",
 		"postgresql.parameters.port": "set postgresql.parameters.port: postgresql.parameters.port: is set by Standfast: it follows the member's file; change ports.postgres there",

@@ -44,6 +44,8 @@ func (c Cluster) validateRouter(p *problems) {
 	p.check(c.Router.Wait >= 0, "router.wait", "can't be negative; write 10s")
 	p.check(c.Router.MaxSessions >= 0, "router.max_sessions", "can't be negative; write 0 for no limit of the router's own")
 	p.check(c.Router.MaxWaiting >= 0, "router.max_waiting", "can't be negative; write 1000")
+	p.check(!c.Router.FastPath || c.Router.MaxSessions == 0, "router.fast_path",
+		"goes past the router, which could not keep max_sessions then; leave one of the two out (PostgreSQL's max_connections holds either way)")
 }
 
 var parameterName = regexp.MustCompile(`^[A-Za-z_][A-Za-z0-9_$]*(\.[A-Za-z_][A-Za-z0-9_$]*)?$`)

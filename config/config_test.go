@@ -34,7 +34,7 @@ func TestSampleIsAllDefaults(t *testing.T) {
 	min := parse(t, `{cluster: main, name: pg1, members: [{name: pg1, address: 10.0.0.11},
 		{name: pg2, address: 10.0.0.12, location: room 2}, {name: pg3, address: 10.0.0.13, priority: 50}]}`)
 	// An empty list or map that is written down is the same as none.
-	n.Etcd.Endpoints, n.Bootstrap.PostgreSQL = nil, config.PostgreSQL{}
+	n.Etcd.Endpoints, n.VIP, n.Bootstrap.PostgreSQL = nil, nil, config.PostgreSQL{}
 	if !reflect.DeepEqual(n, min) {
 		t.Errorf("the sample differs from the defaults:\n%+v\n%+v", n, min)
 	}
@@ -45,7 +45,7 @@ func TestSampleNamesEveryKey(t *testing.T) {
 	for _, typ := range []reflect.Type{
 		reflect.TypeFor[config.Node](), reflect.TypeFor[config.Cluster](), reflect.TypeFor[config.Ports](), reflect.TypeFor[config.Etcd](),
 		reflect.TypeFor[config.Postgres](), reflect.TypeFor[config.Log](), reflect.TypeFor[config.Member](), reflect.TypeFor[config.Router](),
-		reflect.TypeFor[config.PostgreSQL](),
+		reflect.TypeFor[config.PostgreSQL](), reflect.TypeFor[config.VIP](), reflect.TypeFor[config.Hooks](),
 	} {
 		for i := range typ.NumField() {
 			key, _, _ := strings.Cut(typ.Field(i).Tag.Get("yaml"), ",")
@@ -132,13 +132,30 @@ postgres.data_dir: "here/data" is not a full path; begin it with /
 log.level: "inof" is not known: did you mean "info"?
 bootstrap.durability: "quorm" is not known: did you mean "quorum"?`},
 		"too many copies": {base + "bootstrap: {copies: 2}\n", `f: bootstrap.copies: 2 copies beside the primary need 3 data members, and there are 2; write fewer, or add members`},
-		"root":            {base + "postgres: {run_as: root}\n", `f: postgres.run_as: PostgreSQL refuses to run as root; write postgres`},
-		"etcd":            {base + "etcd: {endpoints: ['10.0.0.1:2379']}\n", `f: etcd.endpoints: "10.0.0.1:2379" is not an etcd's address; write https://host:2379`},
+		"floating addresses": {base + "vip:\n  - {address: 10.0.0.50/24}\n  - {address: 10.0.0.12}\n  - {address: 10.0.0.51, follows: standbye, prefix: 33}\n  - {address: 10.0.0.51}\n",
+			`f: vip[1].address: "10.0.0.50/24" can't be a floating address; write an unused one of the hosts' subnet, such as 10.0.1.50, without a port or /24
+vip[2].address: 10.0.0.12 is pg2's already; choose one that nobody has
+vip[3].follows: "standbye" is not known: did you mean "standby"?
+vip[3].prefix: 33 is no length of a prefix; leave it out, or write 1 to 32
+vip[4].address: 10.0.0.51 is another floating address's already; choose one that nobody has`},
+		"fast, no vip": {base + "bootstrap: {router: {fast_path: true}}\n", `f: bootstrap.router.fast_path: leads connections to a floating address, and there is none; write one under vip, or leave it false`},
+		"hooks":        {base + "hooks: {timeout: 0}\n", `f: hooks.timeout: must be more than 0; write 10s`},
+		"root":         {base + "postgres: {run_as: root}\n", `f: postgres.run_as: PostgreSQL refuses to run as root; write postgres`},
+		"etcd":         {base + "etcd: {endpoints: ['10.0.0.1:2379']}\n", `f: etcd.endpoints: "10.0.0.1:2379" is not an etcd's address; write https://host:2379`},
 	} {
 		_, err := config.ParseNode("f", []byte(c.text), nil, nil)
 		if err == nil || err.Error() != c.want {
 			t.Errorf("%s:\n%v\nwant:\n%s", name, err, c.want)
 		}
+	}
+}
+
+func TestFloatingAddresses(t *testing.T) {
+	n := parse(t, three+"vip: [{address: 10.0.0.50}, {address: '2001:db8::50', follows: standby, interface: eth1, prefix: 64}]\nhooks: {on_role_change: echo}\n")
+	want := []config.VIP{{Address: "10.0.0.50", Follows: config.FollowsPrimary},
+		{Address: "2001:db8::50", Follows: config.FollowsStandby, Interface: "eth1", Prefix: 64}}
+	if !reflect.DeepEqual(n.VIP, want) || n.Hooks != (config.Hooks{OnRoleChange: "echo", Timeout: config.Duration(10 * time.Second)}) {
+		t.Errorf("%+v %+v", n.VIP, n.Hooks)
 	}
 }
 

@@ -6,6 +6,7 @@ import (
 	"os"
 	"path/filepath"
 	"strconv"
+	"time"
 
 	"standfast/cluster"
 )
@@ -28,9 +29,36 @@ type Node struct {
 	SecretFile string `yaml:"secret_file"` // authenticates heartbeats, the same on every member
 	TokenFile  string `yaml:"token_file"`  // what a client must show to change anything
 
+	VIP   []VIP `yaml:"vip"` // floating addresses, the same on every member
+	Hooks Hooks `yaml:"hooks"`
+
 	Log       Log      `yaml:"log"`
 	Members   []Member `yaml:"members"`   // who founds the cluster; later changes are agreed in the store
 	Bootstrap Cluster  `yaml:"bootstrap"` // the agreed configuration to begin with; later ignored
+}
+
+// VIP is one floating address.
+type VIP struct {
+	Address   string  `yaml:"address"`             // IPv4 or IPv6
+	Follows   Follows `yaml:"follows,omitempty"`   // "": the primary
+	Interface string  `yaml:"interface,omitempty"` // "": the one that has an address in the same subnet
+	Prefix    int     `yaml:"prefix,omitempty"`    // length; 0: a single host's, 32 or 128
+}
+
+// Follows says which member holds a floating address.
+type Follows string
+
+// What a floating address can follow.
+const (
+	FollowsPrimary Follows = "primary"
+	FollowsStandby Follows = "standby" // one that serves reads; the primary when there is none
+)
+
+// Hooks are commands of the site's that are run by /bin/sh on a change; "": none.
+type Hooks struct {
+	OnRoleChange    string   `yaml:"on_role_change"`
+	OnAddressChange string   `yaml:"on_address_change"`
+	Timeout         Duration `yaml:"timeout"` // for one run; it is killed then
 }
 
 // Member is one entry of the list of founders.
@@ -91,6 +119,7 @@ func DefaultNode() Node {
 		TLSDir:     "/etc/standfast/tls",
 		SecretFile: "/etc/standfast/secret",
 		TokenFile:  "/etc/standfast/token",
+		Hooks:      Hooks{Timeout: Duration(10 * time.Second)},
 		Log:        Log{Level: "info", Format: "text"},
 		Bootstrap:  DefaultCluster(),
 	}
@@ -134,6 +163,11 @@ func (n *Node) fit(text []byte) {
 			m.Priority = &p
 		}
 		m.Ports = m.Ports.or(n.Ports)
+	}
+	for i := range n.VIP {
+		if n.VIP[i].Follows == "" {
+			n.VIP[i].Follows = FollowsPrimary
+		}
 	}
 	if n.Postgres.DataDir == "" {
 		n.Postgres.DataDir = filepath.Join(n.StateDir, "data")

@@ -2,6 +2,7 @@ package config
 
 import (
 	"fmt"
+	"net/netip"
 	"net/url"
 	"path/filepath"
 	"regexp"
@@ -24,6 +25,8 @@ func (n Node) Validate() error {
 	n.Ports.validate(&p, "ports")
 	n.validatePaths(&p)
 	n.validateEtcd(&p)
+	n.validateVIP(&p)
+	p.check(n.Hooks.Timeout > 0, "hooks.timeout", "must be more than 0; write 10s")
 	p.oneOf("log.level", n.Log.Level, "debug", "info", "warn", "error")
 	p.oneOf("log.format", n.Log.Format, "text", "json")
 	data, _ := n.count()
@@ -121,6 +124,30 @@ func (n Node) validateEtcd(p *problems) {
 	}
 	p.check(!secure || n.Etcd.CAFile != "", "etcd.ca_file", "is needed for https endpoints; name the file of the CA that signed etcd's certificate")
 	p.check((n.Etcd.CertFile == "") == (n.Etcd.KeyFile == ""), "etcd.cert_file", "and etcd.key_file go together; give both or neither")
+}
+
+func (n Node) validateVIP(p *problems) {
+	at := map[netip.Addr]string{}
+	for _, m := range n.Members {
+		if ip, err := netip.ParseAddr(m.Address); err == nil {
+			at[ip] = m.Name
+		}
+	}
+	for i, v := range n.VIP {
+		key := fmt.Sprintf("vip[%d]", i+1)
+		p.oneOf(key+".follows", string(v.Follows), string(FollowsPrimary), string(FollowsStandby))
+		ip, err := netip.ParseAddr(v.Address)
+		if err != nil || ip.Zone() != "" || ip.Is4In6() || ip.IsUnspecified() || ip.IsMulticast() || ip.IsLinkLocalUnicast() {
+			p.add(key+".address", "%q can't be a floating address; write an unused one of the hosts' subnet, such as 10.0.1.50, without a port or /24", v.Address)
+			continue
+		}
+		if who, ok := at[ip]; ok {
+			p.add(key+".address", "%s is %s's already; choose one that nobody has", ip, who)
+		}
+		at[ip] = "another floating address"
+		p.check(v.Prefix >= 0 && v.Prefix <= ip.BitLen(), key+".prefix", "%d is no length of a prefix; leave it out, or write 1 to %d", v.Prefix, ip.BitLen())
+	}
+	p.check(!n.Bootstrap.Router.FastPath || len(n.VIP) > 0, "bootstrap.router.fast_path", "leads connections to a floating address, and there is none; write one under vip, or leave it false")
 }
 
 // unjoin splits what errors.Join put together.
