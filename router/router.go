@@ -130,6 +130,16 @@ func (r *Router) Addrs(side Side) []net.Addr {
 	return out
 }
 
+// Processors is how many of the Go scheduler's processors (GOMAXPROCS) the loops keep for themselves while they are busy,
+// though they sleep in the kernel most of the time. Whatever else the program does needs as many more, or it waits: what
+// became runnable behind a busy loop is only found when the runtime takes the processor back, after 10 ms or several times that.
+func (r *Router) Processors() int {
+	if r.busyWait == 0 {
+		return 0
+	}
+	return r.cfg.Workers
+}
+
 // SetRoute makes the router send clients by route; addrs gives each member's PostgreSQL as host:port. It never blocks.
 // After it has returned nothing is read any more, on either side, of a session that the route does not keep (what a loop had
 // read by then still passes: one buffer at most). Those sessions are cut, connections that wait are served, and
