@@ -12,6 +12,7 @@ import (
 	"standfast/beat"
 	"standfast/cluster"
 	"standfast/decide"
+	"standfast/internal/grid"
 	"standfast/postgres"
 	"standfast/relay"
 	"standfast/store"
@@ -236,7 +237,7 @@ func (a *Agent) loop(ctx context.Context) {
 			a.carryOutAsked(ctx, a.view(), q)
 		case <-tick.C:
 		}
-		tick.Reset(a.tick())
+		tick.Reset(a.tick(time.Now()))
 		a.look(ctx)
 	}
 }
@@ -248,13 +249,13 @@ const (
 	late     = 250 * time.Millisecond
 )
 
-func (a *Agent) tick() time.Duration {
+func (a *Agent) tick(now time.Time) time.Duration {
 	for _, p := range a.cfg.Beats.Peers() {
-		if since := time.Since(p.HeardAt); since > late && since < 2*a.cfg.Settings().Detect {
+		if since := now.Sub(p.HeardAt); since > late && since < 2*a.cfg.Settings().Detect {
 			return lateTick
 		}
 	}
-	return calmTick
+	return grid.Until(now, calmTick)
 }
 
 // take accepts a newer snapshot of the store. The record never goes back.

@@ -10,6 +10,7 @@ import (
 
 	"standfast/cluster"
 	"standfast/decide"
+	"standfast/internal/grid"
 	"standfast/postgres"
 	"standfast/store"
 )
@@ -85,6 +86,9 @@ func (a *Agent) observe(ctx context.Context) {
 			a.Wake()
 		}
 		pace := a.pace()
+		if pace == calmPace {
+			pace = grid.Until(time.Now(), calmPace)
+		}
 		t := time.NewTimer(pace)
 		exited := a.exited()
 		select {
@@ -317,13 +321,21 @@ func (a *Agent) renewLease(ctx context.Context) {
 		if err == nil || errors.Is(err, store.ErrNotFound) {
 			a.renewed(s.Term, sent)
 		}
-		t := time.NewTimer(min(a.cfg.Settings().Lease/3, storePace))
+		t := time.NewTimer(a.leasePace())
 		select {
 		case <-ctx.Done():
 		case <-t.C:
 		}
 		t.Stop()
 	}
+}
+
+// leasePace is storePace, or a third of a shorter lease.
+func (a *Agent) leasePace() time.Duration {
+	if third := a.cfg.Settings().Lease / 3; third < storePace {
+		return third
+	}
+	return grid.Until(time.Now(), storePace)
 }
 
 // renewed notes that the store held this term at some time after the sending.

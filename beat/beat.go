@@ -52,7 +52,7 @@ type Config struct {
 	Listen   string                   // host:port that is listened on and sent from
 	Key      []byte                   // the cluster's secret
 	Interval time.Duration            // between beats; 0: 100 ms
-	Peers    func() map[string]string // name → host:port of the others; asked for every beat, may change; Self is left out
+	Peers    func() map[string]string // name → host:port of the others; asked for at every datagram, may change; Self is left out. Not written to
 	Log      *slog.Logger
 }
 

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"standfast/cluster"
+	"standfast/internal/grid"
 )
 
 // sender is the state of the sending goroutine.
@@ -34,10 +35,7 @@ func (b *Beats) send(ctx context.Context) {
 		case <-tick.C:
 			now := time.Now()
 			late := now.Sub(due)
-			// Counted on from the due time, so that lateness is not added up; but a pause is not caught up on.
-			if due = due.Add(b.cfg.Interval); due.Before(now) {
-				due = now.Add(b.cfg.Interval)
-			}
+			due = now.Add(grid.Until(now, b.cfg.Interval)) // lateness is not added up, nor is a pause caught up on
 			b.stall.note(now, late, due)
 			tick.Reset(due.Sub(now))
 		case <-b.kick:

@@ -9,6 +9,7 @@ import (
 	"standfast/api"
 	"standfast/cluster"
 	"standfast/config"
+	"standfast/internal/grid"
 	"standfast/store"
 )
 
@@ -80,7 +81,8 @@ func (n *Node) found(ctx context.Context) error {
 // keepHouse follows the agreed configuration and members, and does what nobody waits for.
 func (n *Node) keepHouse(ctx context.Context) error {
 	snaps := n.store.Watch(ctx)
-	slots, leader, upkeep := time.NewTicker(slotPace), time.NewTicker(leaderPace), time.NewTicker(upkeepPace)
+	slots, upkeep := time.NewTicker(slotPace), time.NewTicker(upkeepPace)
+	leader := time.NewTimer(leaderPace)
 	defer slots.Stop()
 	defer leader.Stop()
 	defer upkeep.Stop()
@@ -106,8 +108,10 @@ func (n *Node) keepHouse(ctx context.Context) error {
 		case <-n.kick:
 			n.keepSlots(ctx)
 		case <-leader.C:
-			n.moveLeader(ctx)
-			n.findLeader(ctx)
+			if n.findLeader(ctx) == n.cfg.Name {
+				n.moveLeader(ctx)
+			}
+			leader.Reset(grid.Until(time.Now(), leaderPace))
 		case <-upkeep.C:
 			n.maintainStore(ctx)
 		}
@@ -227,16 +231,19 @@ func (n *Node) kickHouse() {
 	}
 }
 
-// findLeader notes whose etcd leads, for the status.
-func (n *Node) findLeader(ctx context.Context) {
+// findLeader notes whose etcd leads, for the status too. It returns "" where that is not known.
+func (n *Node) findLeader(ctx context.Context) string {
 	if n.etcd == nil {
-		return
+		return ""
 	}
 	ctx, cancel := context.WithTimeout(ctx, storeTime)
 	defer cancel()
-	if name, err := n.etcd.admin.Leader(ctx); err == nil {
-		n.leader.Store(&name)
+	name, err := n.etcd.admin.Leader(ctx)
+	if err != nil {
+		return ""
 	}
+	n.leader.Store(&name)
+	return name
 }
 
 func (n *Node) storeLeader() string {

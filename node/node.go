@@ -50,6 +50,7 @@ type Node struct {
 	api    *api.Server
 
 	members     atomic.Pointer[[]cluster.Member]
+	beatBook    atomic.Pointer[addressBook]
 	view        atomic.Pointer[cluster.View]
 	status      atomic.Pointer[api.Status]
 	entries     atomic.Pointer[[]api.Entry]
@@ -169,17 +170,6 @@ func (n *Node) secret() ([]byte, error) {
 		return []byte(s), nil
 	}
 	return nil, fmt.Errorf("the cluster's secret in %s is shorter than 16 characters (secret_file in the member's file; copy it from another member)", n.cfg.SecretFile)
-}
-
-// memberAddresses maps members to one of their addresses.
-func (n *Node) memberAddresses(of func(cluster.Member) string) map[string]string {
-	out := map[string]string{}
-	for _, m := range *n.members.Load() {
-		if a := of(m); a != "" {
-			out[m.Name] = a
-		}
-	}
-	return out
 }
 
 func (n *Node) dataMembers() []string {

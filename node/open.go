@@ -31,14 +31,31 @@ func (n *Node) openBeats() error {
 	}
 	n.beats, err = beat.New(beat.Config{
 		Self: n.cfg.Name, Listen: n.cfg.ListenAt(n.cfg.Self().Ports.Beat), Key: key, Interval: 100 * time.Millisecond,
-		Peers: func() map[string]string {
-			peers := n.memberAddresses(func(m cluster.Member) string { return m.Beat })
-			delete(peers, n.cfg.Name)
-			return peers
-		},
-		Log: n.log.With("part", "beats"),
+		Peers: n.beatAddresses, Log: n.log.With("part", "beats"),
 	})
 	return portTaken(err, "heartbeats", "ports.beat")
+}
+
+// addressBook is where the members of one list hear beats.
+type addressBook struct {
+	members *[]cluster.Member
+	of      map[string]string
+}
+
+// beatAddresses is asked for at every datagram; the map is made once for each list of members, and never changed.
+func (n *Node) beatAddresses() map[string]string {
+	members := n.members.Load()
+	if b := n.beatBook.Load(); b != nil && b.members == members {
+		return b.of
+	}
+	b := &addressBook{members: members, of: map[string]string{}}
+	for _, m := range *members {
+		if m.Beat != "" && m.Name != n.cfg.Name {
+			b.of[m.Name] = m.Beat
+		}
+	}
+	n.beatBook.Store(b)
+	return b.of
 }
 
 func (n *Node) openPostgres() error {

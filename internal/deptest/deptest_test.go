@@ -23,7 +23,7 @@ var may = map[string][]string{
 	"decide":    {"cluster"},
 	"pgconf":    {"cluster"},
 	"postgres":  {"cluster", "pgconf"},
-	"beat":      {"cluster"},
+	"beat":      {"cluster", "internal/grid"},
 	"relay":     {"cluster"},
 	"router":    {"cluster"},
 	"guard/...": {"guard/..."},

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
@@ -46,6 +47,9 @@ type Member struct {
 // Admin changes and maintains an etcd cluster. A member that is down or frozen delays a call by a second at most.
 type Admin struct {
 	clients []*clientv3.Client // one per endpoint
+
+	mu    sync.Mutex
+	names map[uint64]string // of members, by id, as last listed
 }
 
 // NewAdmin prepares the calls. Endpoints are the members' client URLs; those that are missing are neither maintained nor

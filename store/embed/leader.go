@@ -30,15 +30,11 @@ func (s status) electable() bool { return !s.leads() && !s.IsLearner }
 
 // statuses asks all endpoints at once, and returns the answers in the endpoints' order.
 func (a *Admin) statuses(ctx context.Context) []status {
-	ctx, cancel := context.WithTimeout(ctx, statusTimeout)
-	defer cancel()
 	answers := make([]*pb.StatusResponse, len(a.clients))
 	var wg sync.WaitGroup
 	for i, c := range a.clients {
 		wg.Go(func() {
-			// Over the connection there is; clientv3's own Status dials each time.
-			r, err := pb.NewMaintenanceClient(c.ActiveConnection()).Status(ctx, &pb.StatusRequest{})
-			if err == nil {
+			if r, err := statusOf(ctx, c); err == nil {
 				answers[i] = r
 			}
 		})
@@ -66,23 +62,53 @@ func (a *Admin) pick(ctx context.Context) (*clientv3.Client, error) {
 	return nil, errNoLeader
 }
 
-// Leader returns the name of etcd's leader.
+// Leader returns the name of etcd's leader, as the first endpoint that knows it says. Members keep their names, so mostly it
+// costs one question that one member answers from memory: it may be asked every few seconds.
 func (a *Admin) Leader(ctx context.Context) (string, error) {
-	all := a.statuses(ctx)
-	i := slices.IndexFunc(all, func(s status) bool { return s.Leader != 0 })
-	if i < 0 {
+	var id uint64
+	for _, c := range a.clients {
+		if r, err := statusOf(ctx, c); err == nil && r.Leader != 0 {
+			id = r.Leader
+			break
+		}
+	}
+	if id == 0 {
 		return "", fmt.Errorf("find etcd's leader: %w", errNoLeader)
 	}
-	r, err := pb.NewClusterClient(all[i].client.ActiveConnection()).MemberList(ctx, &pb.MemberListRequest{})
+	if name := a.known(id); name != "" {
+		return name, nil
+	}
+	all, err := a.Members(ctx)
 	if err != nil {
 		return "", fmt.Errorf("find etcd's leader: %w", err)
 	}
-	for _, m := range r.Members {
-		if m.ID == all[i].Leader {
-			return m.Name, nil
-		}
+	a.learn(all)
+	if name := a.known(id); name != "" {
+		return name, nil
 	}
 	return "", fmt.Errorf("find etcd's leader: %w", ErrNoMember)
+}
+
+func (a *Admin) known(id uint64) string {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return a.names[id]
+}
+
+func (a *Admin) learn(all []Member) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.names = make(map[uint64]string, len(all))
+	for _, m := range all {
+		a.names[m.ID] = m.Name
+	}
+}
+
+// statusOf asks one member, over the connection there is; clientv3's own Status dials each time.
+func statusOf(ctx context.Context, c *clientv3.Client) (*pb.StatusResponse, error) {
+	ctx, cancel := context.WithTimeout(ctx, statusTimeout)
+	defer cancel()
+	return pb.NewMaintenanceClient(c.ActiveConnection()).Status(ctx, &pb.StatusRequest{})
 }
 
 // MoveLeaderAway hands etcd's leadership from the named member to the voting member that is most advanced, and returns
