@@ -54,9 +54,7 @@ func newHost(t *testing.T) host {
 	}
 	h.write(t, "secret", strings.Repeat("s", 32))
 	h.write(t, "token", strings.Repeat("t", 32))
-	for _, p := range []string{"postgres", "write", "read", "health", "admin", "beat", "etcd_client", "etcd_peer"} {
-		h.ports[p] = freePortNumber(t)
-	}
+	h.findPorts(t, "postgres", "write", "read", "health", "admin", "beat", "etcd_client", "etcd_peer")
 	return h
 }
 
@@ -69,14 +67,17 @@ func (h host) write(t *testing.T, name, content string) {
 	}
 }
 
-func freePortNumber(t *testing.T) int {
+// findPorts finds a port for each of the kinds, all of them different: they are held until the last one is found.
+func (h host) findPorts(t *testing.T, kinds ...string) {
 	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
+	for _, kind := range kinds {
+		l, err := net.Listen("tcp", "127.0.0.1:0")
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer l.Close()
+		h.ports[kind] = l.Addr().(*net.TCPAddr).Port
 	}
-	defer l.Close()
-	return l.Addr().(*net.TCPAddr).Port
 }
 
 // config is the witness's file; its store is an etcd of the site's that nobody runs, unless embedded.
