@@ -107,6 +107,7 @@ func (n *Node) Run(ctx context.Context) (err error) {
 	w.Go(func() error { return named("store", n.seed(wctx)) })
 	w.Go(func() error { return named("agent", n.agent.Run(wctx)) })
 	w.Go(func() error { return n.keepHouse(wctx) })
+	w.Go(func() error { return n.keepLogical(wctx) })
 	stop := context.AfterFunc(ctx, func() { stopWork(context.Cause(ctx)) })
 	defer stop()
 	werr := w.Wait()

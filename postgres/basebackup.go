@@ -135,7 +135,7 @@ func (s *Server) makeRoom(c Config, there sourceFacts, keep bool) error {
 	if err != nil {
 		return err
 	}
-	if err := c.mark(workClone); err != nil {
+	if err := errors.Join(c.mark(workClone), s.disprove()); err != nil {
 		return err
 	}
 	s.forget()
