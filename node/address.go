@@ -137,6 +137,11 @@ func (a *addresses) attend(ctx context.Context) {
 	tick := time.NewTicker(checkPace)
 	defer tick.Stop()
 	for {
+		if a.idle() {
+			tick.Stop()
+		} else {
+			tick.Reset(checkPace)
+		}
 		select {
 		case <-ctx.Done():
 			if err := a.cleanFast(); err != nil {
@@ -162,6 +167,13 @@ func (a *addresses) cleanFast() error {
 		return err
 	}
 	return nil
+}
+
+// idle: there is no fast path to look after.
+func (a *addresses) idle() bool {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return len(a.rules) == 0 && a.fastErr == nil
 }
 
 func (a *addresses) setFast() error {
