@@ -44,7 +44,11 @@ func TestRenderIsReadBack(t *testing.T) {
 		c.AntiFlap = config.Duration(rapid.Int64Range(0, int64(48*time.Hour)).Draw(t, "anti_flap"))
 		c.Router.ReadMaxLagBytes = config.Size(rapid.Int64Range(0, 1<<50).Draw(t, "bytes"))
 		c.PostgreSQL.Parameters = map[string]config.Text{}
-		for _, v := range rapid.SliceOfN(rapid.StringMatching(`[ -~]{0,20}`), 0, 5).Draw(t, "values") {
+		value := rapid.OneOf(rapid.StringMatching(`[ -~]{0,20}`), rapid.SampledFrom([]string{
+			"? !", "? a", "0.90", "1e3", "0017", "0o17", "0x1F", "on", "yes", "null", "~", "1_000", "2026-01-02", "- a", "a: b", "a #b", ".5", "1.", "-1",
+			"+3", "NaN", ".inf", "0b1", "a, b", "\"x\"", "1:30",
+		}))
+		for _, v := range rapid.SliceOfN(value, 0, 5).Draw(t, "values") {
 			c.PostgreSQL.Parameters["my.p"+string(rune('a'+len(c.PostgreSQL.Parameters)))] = config.Text(v)
 		}
 		c.PostgreSQL.HBA = []string{"# " + rapid.StringMatching(`[ -~]{0,20}`).Draw(t, "hba")}
