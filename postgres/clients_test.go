@@ -4,6 +4,8 @@ import (
 	"context"
 	"fmt"
 	"net"
+	"os"
+	"regexp"
 	"strings"
 	"testing"
 	"time"
@@ -90,10 +92,7 @@ func TestReplicationNeedsTheMembersCertificate(t *testing.T) {
 		{tcp + "user=standfast_rewind" + stranger, false},
 		{tcp + "user=standfast_replication replication=true sslmode=disable", false},
 		{tcp + "user=standfast_replication replication=true sslmode=require", false},
-		{tcp + "user=standfast_replication" + member, true}, // slot synchronization
-		{strings.Replace(tcp, "dbname=postgres", "dbname=template1", 1) + "user=standfast_replication" + member, false},
-		{tcp + "user=standfast_replication" + stranger, false},
-		{tcp + "user=standfast_replication sslmode=require", false},
+		{tcp + "user=standfast_replication" + member, false},
 		{tcp + "user=standfast_rewind sslmode=require", false},
 		{fmt.Sprintf("host=%s port=%d dbname=postgres user=standfast_replication replication=true", a.cfg.SocketDir, a.cfg.Port), false},
 	} {
@@ -152,6 +151,42 @@ func TestNames(t *testing.T) {
 	must(t, b.SetNames(ctx, cluster.NewRule(0), false))
 	if got := b.observe(t).Postgres.Names; !got.Same(cluster.NewRule(1)) {
 		t.Fatalf("a standby's names are %v", got)
+	}
+}
+
+// TestEnterersSendersEndFirst reads in the server's log that the WAL sender of a member that enters the rule has ended
+// before the names were read, and that of one that stays only after.
+func TestEnterersSendersEndFirst(t *testing.T) {
+	w := newWorld(t, "pg1", "pg2", "pg3")
+	a, b, c := w.nodes["pg1"], w.nodes["pg2"], w.nodes["pg3"]
+	ctx := bounded(t)
+	must(t, a.Init(ctx))
+	w.follow(b, a)
+	w.follow(c, a)
+	must(t, a.SetNames(ctx, cluster.NewRule(1, "pg2"), true))
+	w.awaitStreaming(b, a)
+	w.awaitStreaming(c, a)
+	sender := func(n *node) string {
+		return a.value(t, "select pid::text from pg_stat_replication where application_name = '"+n.cfg.Name+"'")
+	}
+	stays, enters := sender(b), sender(c)
+	must(t, a.SetNames(ctx, cluster.NewRule(1, "pg2", "pg3"), true))
+	text, err := os.ReadFile(a.cfg.LogFile)
+	must(t, err)
+	at := func(line string) int {
+		i := regexp.MustCompile(line).FindIndex(text)
+		if i == nil {
+			t.Fatalf("no %q in the log", line)
+		}
+		return i[0]
+	}
+	ended := func(pid string) int { return at(`\[` + pid + `\] .*FATAL:  terminating`) }
+	names := at(`parameter "synchronous_standby_names" changed to "ANY 1 .*pg3`)
+	if ended(enters) > names {
+		t.Error("the WAL sender of the member that enters outlived the change")
+	}
+	if ended(stays) < names {
+		t.Error("the WAL sender of the member that stays was ended too early")
 	}
 }
 

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+	"slices"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -17,8 +18,10 @@ import (
 // SetNames makes PostgreSQL work by the rule and returns when a new session sees it in force. On a standby the names are
 // never empty: a rule of k = 0 becomes one that nobody can meet there, and Promote takes care of the rest.
 //
-// With endSenders every WAL sender to a member that began before the change is ended, and has ended on return. Each
-// sender releases waiting commits by its own copy of the rule, which it renews in its own time.
+// With endSenders the WAL senders of members that enter the rule have ended before the names are written: one may be
+// half open, its member's data touched since, and its old word would release commits at once. Every WAL sender that began
+// before the change is ended after it, and has ended on return. Each sender releases waiting commits by its own copy of
+// the rule, which it renews in its own time.
 func (s *Server) SetNames(ctx context.Context, r cluster.Rule, endSenders bool) error {
 	standby, err := s.StandbyData()
 	if err != nil {
@@ -34,15 +37,15 @@ func (s *Server) SetNames(ctx context.Context, r cluster.Rule, endSenders bool) 
 }
 
 func (s *Server) setNames(ctx context.Context, r cluster.Rule, endSenders bool) error {
-	s.naming.Lock()
-	defer s.naming.Unlock()
 	if r.K > 0 {
 		if err := s.leaveSingleCopy(ctx); err != nil {
 			return err
 		}
 	}
-	if err := s.decodeBehind(ctx, r); err != nil {
-		return err
+	if endSenders {
+		if err := s.endEnterers(ctx, r); err != nil {
+			return err
+		}
 	}
 	want := pgconf.SyncNames(r)
 	seen, err := s.writeNames(ctx, want)
@@ -87,18 +90,49 @@ func (c Config) writtenNames() (string, error) {
 // endOlderSenders ends the WAL senders, of present and former members, that began before the given time and waits until they are gone.
 func (s *Server) endOlderSenders(ctx context.Context, before time.Time) error {
 	return s.control.use(ctx, func(conn *pgx.Conn) error {
-		for {
-			var left int
-			err := conn.QueryRow(ctx, `select count(pg_terminate_backend(pid)) from pg_stat_activity
-				where backend_type = 'walsender' and application_name <> 'standfast_clone' and backend_start < $1`, before).Scan(&left)
-			if err != nil || left == 0 {
-				return err
-			}
-			if err := pause(ctx); err != nil {
-				return fmt.Errorf("%d WAL senders do not end: %w", left, err)
-			}
-		}
+		return endSenders(ctx, conn, "backend_start < $1", before)
 	})
+}
+
+// endEnterers ends the WAL senders of members that the rule names and the names in force do not, and waits until they are
+// gone. Whoever connects after that is heard afresh.
+func (s *Server) endEnterers(ctx context.Context, r cluster.Rule) error {
+	return s.control.use(ctx, func(conn *pgx.Conn) error {
+		var have string
+		if err := conn.QueryRow(ctx, "select current_setting('synchronous_standby_names')").Scan(&have); err != nil {
+			return err
+		}
+		old, err := pgconf.ParseSyncNames(have)
+		if err != nil {
+			return err
+		}
+		enter := slices.DeleteFunc(slices.Clone(r.Of), old.Has)
+		if len(enter) == 0 {
+			return nil
+		}
+		return endSenders(ctx, conn, "application_name = any($1)", enter)
+	})
+}
+
+// endAllSenders ends every WAL sender: those that a standby had when it was promoted go on along its old timeline, and
+// count in the rule from the next reload on.
+func (s *Server) endAllSenders(ctx context.Context) error {
+	return s.control.use(ctx, func(conn *pgx.Conn) error { return endSenders(ctx, conn, "true") })
+}
+
+// endSenders ends the WAL senders that the condition on pg_stat_activity names, and waits until they are gone.
+func endSenders(ctx context.Context, conn *pgx.Conn, which string, args ...any) error {
+	for {
+		var left int
+		err := conn.QueryRow(ctx, `select count(pg_terminate_backend(pid)) from pg_stat_activity
+			where backend_type = 'walsender' and application_name <> 'standfast_clone' and `+which, args...).Scan(&left)
+		if err != nil || left == 0 {
+			return err
+		}
+		if err := pause(ctx); err != nil {
+			return fmt.Errorf("%d WAL senders do not end: %w", left, err)
+		}
+	}
 }
 
 // pause waits one poll.

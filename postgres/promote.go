@@ -41,7 +41,7 @@ func (s *Server) promote(ctx context.Context, tl cluster.Timeline, r cluster.Rul
 	s.door.Lock()
 	defer s.door.Unlock()
 	ready := make(chan error, 1)
-	go func() { ready <- s.prepareTimeline(ctx, tl, r) }()
+	go func() { ready <- s.prepareTimeline(ctx, tl) }()
 	err := s.closeDoor(ctx, pgconf.SyncNames(names))
 	if err = errors.Join(err, <-ready); err != nil {
 		return err
@@ -52,6 +52,9 @@ func (s *Server) promote(ctx context.Context, tl cluster.Timeline, r cluster.Rul
 	}
 	if have != tl {
 		return errors.Join(fmt.Errorf("%w: it is on %d", ErrWrongTimeline, have), s.KillAll(context.WithoutCancel(ctx)))
+	}
+	if err := s.endAllSenders(ctx); err != nil {
+		return err
 	}
 	if r.K == 0 {
 		return s.setNames(ctx, r, false)
@@ -81,14 +84,11 @@ func (s *Server) closeDoor(ctx context.Context, names string) error {
 
 // prepareTimeline does what the promotion to tl needs beside closed doors. Members attach within milliseconds of it, and
 // each needs its slot here.
-func (s *Server) prepareTimeline(ctx context.Context, tl cluster.Timeline, r cluster.Rule) error {
+func (s *Server) prepareTimeline(ctx context.Context, tl cluster.Timeline) error {
 	if err := s.skipTimelines(ctx, tl); err != nil {
 		return err
 	}
-	if err := s.EnsureSlots(ctx, s.config().Members); err != nil {
-		return err
-	}
-	return s.prepareLogical(ctx, tl, r)
+	return s.EnsureSlots(ctx, s.config().Members)
 }
 
 // skipTimelines makes PostgreSQL take tl as its next timeline. It takes the first number above its own that has no
