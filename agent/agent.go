@@ -53,10 +53,6 @@ type Config struct {
 	// Extra completes a beat with what only the owner knows (sessions, draining, pending restarts).
 	Extra func(*cluster.Beat)
 
-	// Release is called first when this member stops to serve as primary (Fence, Expel), before anything that may take time:
-	// the floating address must not wait for a hung disk. It must be done, or give up, within a moment. It may be nil.
-	Release func()
-
 	// OnView is called after each look with what was seen and where clients go. It must not block.
 	OnView func(cluster.View, cluster.Route)
 }
@@ -96,7 +92,8 @@ type Agent struct {
 	loggedActs    string
 	hurried       string // what the observer was made to hurry for
 
-	mu sync.Mutex // guards what executors and observers leave for the loop
+	promising sync.Mutex // held while a promise is made, and while data is marked as half made
+	mu        sync.Mutex // guards what executors and observers leave for the loop
 	seen
 }
 
@@ -155,7 +152,7 @@ func New(cfg Config) (*Agent, error) {
 	if err != nil {
 		return nil, err
 	}
-	a.promised = p
+	a.promised, a.wantPromise = p, p
 	if a.rejoined, err = a.rejoinedFile().load(cfg.Cluster, cfg.Self); err != nil {
 		return nil, err
 	}

@@ -233,6 +233,32 @@ func TestRuleIsReadAgainBeforeDataIsTouched(t *testing.T) {
 	}
 }
 
+// TestPromiseWithdrawsTheLeaveToTouchData: a rewind that was about to begin leaves the data alone once a newer term is
+// promised, though nobody has told it to end, and the report waits until it has ended.
+func TestPromiseWithdrawsTheLeaveToTouchData(t *testing.T) {
+	inWorld(t, "pg2", three(), func(w *world) {
+		w.standby()
+		w.pg.edit(func(p *cluster.Postgres) { p.Position.Timeline = 1 })
+		reign := reigns(2, "pg1", cluster.NewRule(1, "pg3"))
+		w.record(reign)
+		w.relay.connect()
+		goOn := make(chan struct{}) // it does not look at its context meanwhile
+		w.pg.inTheMidst("rewind", func() { <-goOn; w.add("it comes to the marker") })
+		w.start()
+		w.untilDone("pg rewind")
+		w.record(elects(reign))
+		w.until("the promise is on disk", func() bool { return promiseOnDisk(w.dir) == 3 })
+		w.relay.connect()
+		w.never(time.Second, "store report")
+		close(goOn)
+		w.untilDone("store report")
+		w.order(0, "pg rewind", "relay raise 3", "it comes to the marker", "store report")
+		if w.count("mark:") > 0 {
+			t.Error("the data was touched")
+		}
+	})
+}
+
 // TestFailedRewindIsFollowedByAClone.
 func TestFailedRewindIsFollowedByAClone(t *testing.T) {
 	inWorld(t, "pg2", three(), func(w *world) {

@@ -98,6 +98,15 @@ func (p *fakePostgres) inTheMidst(verb string, f func()) {
 // do is what all verbs have in common.
 func (p *fakePostgres) do(ctx context.Context, verb, args string, f func()) error {
 	p.tr.add("pg %s%s", verb, args)
+	if err := p.midst(ctx, verb); err != nil {
+		return err
+	}
+	p.finish(verb, f)
+	return nil
+}
+
+// midst is where a verb lasts, fails, or is looked into.
+func (p *fakePostgres) midst(ctx context.Context, verb string) error {
 	p.mu.Lock()
 	held, err, amid := p.held[verb], p.fails[verb], p.amid[verb]
 	delete(p.fails, verb)
@@ -113,16 +122,16 @@ func (p *fakePostgres) do(ctx context.Context, verb, args string, f func()) erro
 	if amid != nil {
 		amid()
 	}
-	if err != nil {
-		return err
-	}
+	return err
+}
+
+func (p *fakePostgres) finish(verb string, f func()) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if f != nil {
 		f()
 	}
 	p.tr.add("done: pg %s", verb)
-	return nil
 }
 
 func (p *fakePostgres) Data(context.Context) (cluster.DataState, string, error) {
@@ -221,11 +230,27 @@ func (p *fakePostgres) CloseClients(ctx context.Context, _ bool) error {
 
 func (p *fakePostgres) Clone(ctx context.Context, from postgres.Source, progress func(done, total int64)) error {
 	progress(1<<20, 4<<20)
-	return p.do(ctx, "clone", " from "+from.Host, func() { p.data, p.standby, p.now.Postgres.Recovery = cluster.DataReady, true, true })
+	return p.doTo(ctx, "clone", from, func() { p.data, p.standby, p.now.Postgres.Recovery = cluster.DataReady, true, true })
 }
 
 func (p *fakePostgres) Rewind(ctx context.Context, from postgres.Source) error {
-	return p.do(ctx, "rewind", " from "+from.Host, nil)
+	return p.doTo(ctx, "rewind", from, nil)
+}
+
+// doTo is do for what replaces data: its middle lies before the marker.
+func (p *fakePostgres) doTo(ctx context.Context, verb string, from postgres.Source, f func()) error {
+	p.tr.add("pg %s from %s", verb, from.Host)
+	if err := p.midst(ctx, verb); err != nil {
+		return err
+	}
+	err := from.Touch(func() error {
+		p.tr.add("mark: pg %s", verb)
+		return nil
+	})
+	if err == nil {
+		p.finish(verb, f)
+	}
+	return err
 }
 
 func (p *fakePostgres) EnsureSlots(ctx context.Context, members []string) error {

@@ -58,7 +58,6 @@ func (a *Agent) fence(ctx context.Context, x cluster.Fence) error {
 	a.mu.Lock()
 	a.admitted, a.termRow, a.termRowOf, a.openNow = 0, 0, 0, false
 	a.mu.Unlock()
-	a.release()
 	a.cfg.Relay.Detach(x.Reason)
 	ctx, cancel := context.WithTimeout(ctx, fenceBound)
 	defer cancel()
@@ -76,18 +75,14 @@ func (a *Agent) fence(ctx context.Context, x cluster.Fence) error {
 	return nil
 }
 
-func (a *Agent) release() {
-	if a.cfg.Release != nil {
-		a.cfg.Release()
-	}
-}
-
 // doPromise raises the relay's floor first and writes the promise second: from the first on nothing of an earlier term is
 // received, from the second on that outlives a crash.
 func (a *Agent) doPromise(x cluster.Promise) error {
 	if a.cfg.Relay != nil {
 		a.cfg.Relay.Raise(x.Term)
 	}
+	a.promising.Lock()
+	defer a.promising.Unlock()
 	if err := a.promise.save(a.cfg.Cluster, a.cfg.Self, x.Term); err != nil {
 		return err
 	}
@@ -270,7 +265,6 @@ func (a *Agent) expel(ctx context.Context, x cluster.Expel) error {
 	a.mu.Lock()
 	a.admitted, a.mustClose = 0, true
 	a.mu.Unlock()
-	a.release()
 	ctx, cancel := context.WithTimeout(ctx, sqlBound)
 	defer cancel()
 	if err := a.cfg.Postgres.CloseClients(ctx, true); err != nil {

@@ -178,6 +178,29 @@ func (a *Agent) mayTouch(ctx context.Context, t cluster.Term) error {
 	return nil
 }
 
+// leave is asked by a rewind or clone where it gives up the old data, for what was decided in term t. The record is read
+// once more, and the data is marked under the lock that promises are made under: once a newer term is promised it stays
+// as it is, for its report may be what that term rests on.
+func (a *Agent) leave(ctx context.Context, t cluster.Term) func(mark func() error) error {
+	return func(mark func() error) error {
+		if err := a.mayTouch(ctx, t); err != nil {
+			return err
+		}
+		a.promising.Lock()
+		defer a.promising.Unlock()
+		a.mu.Lock()
+		promised := a.wantPromise
+		a.mu.Unlock()
+		switch {
+		case ctx.Err() != nil:
+			return context.Cause(ctx)
+		case promised > t:
+			return fmt.Errorf("term %d is promised: %w", promised, errStillCounted)
+		}
+		return mark()
+	}
+}
+
 func (a *Agent) rewind(ctx context.Context, v cluster.View, x cluster.Rewind) error {
 	if err := a.mayTouch(ctx, x.Term); err != nil {
 		return err
@@ -186,6 +209,7 @@ func (a *Agent) rewind(ctx context.Context, v cluster.View, x cluster.Rewind) er
 	if err != nil {
 		return err
 	}
+	src.Touch = a.leave(ctx, x.Term)
 	a.setNote("rewinding")
 	a.letGo("rewinding")
 	if err := a.cfg.Postgres.Rewind(ctx, src); err != nil {
@@ -203,7 +227,7 @@ func (a *Agent) clone(ctx context.Context, v cluster.View, x cluster.Clone) erro
 	if err != nil {
 		return err
 	}
-	src.KeepOld = x.Keep
+	src.KeepOld, src.Touch = x.Keep, a.leave(ctx, x.Term)
 	a.setNote("cloning")
 	a.letGo("cloning")
 	if err := a.cfg.Postgres.KillAll(ctx); err != nil {

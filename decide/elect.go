@@ -33,8 +33,8 @@ func election(v cluster.View) []cluster.Action {
 // the report. Only data that is whole may report.
 func report(v cluster.View) []cluster.Action {
 	p := v.Postgres
-	if p.Data != cluster.DataReady {
-		return nil
+	if p.Data != cluster.DataReady || touching(v) {
+		return nil // until a rewind or clone of the term before has really ended, the data may change under the report
 	}
 	if !p.Running {
 		return startUnlessFailed(v)

@@ -72,6 +72,15 @@ func rejoining(v cluster.View) bool {
 	return false
 }
 
+// touching reports whether a rewind or clone of any term is under way, or was told to end and has not yet.
+func touching(v cluster.View) bool {
+	switch v.Doing.(type) {
+	case cluster.Rewind, cluster.Clone:
+		return true
+	}
+	return false
+}
+
 // failedFor reports whether something failed in this term that says that the data can't follow as it is.
 func failedFor(p cluster.Postgres, t cluster.Term) bool {
 	if p.FailedTerm != t {

@@ -23,6 +23,18 @@ type Source struct {
 
 	// KeepOld makes Clone move the old data aside instead of removing it, until a later clone replaces what was moved.
 	KeepOld bool
+
+	// Touch, if not nil, is asked before the old data is given up. It is given what marks the data as half made, durably,
+	// and either calls that, while nothing can overrule the leave to touch the data, or returns why it must be left alone.
+	Touch func(mark func() error) error
+}
+
+// touch marks the data as half made, if it may be touched.
+func (from Source) touch(mark func() error) error {
+	if from.Touch == nil {
+		return mark()
+	}
+	return from.Touch(mark)
 }
 
 // ParseSource reads "host:port", with an IPv6 address in brackets.
@@ -88,7 +100,7 @@ func (s *Server) clone(ctx context.Context, from Source, progress func(done, tot
 	if err != nil {
 		return err
 	}
-	if err := s.makeRoom(c, there, from.KeepOld); err != nil {
+	if err := s.makeRoom(c, there, from); err != nil {
 		return err
 	}
 	if err := c.basebackup(ctx, from, there, progress); err != nil {
@@ -126,7 +138,7 @@ func (c Config) lookAtSource(ctx context.Context, from Source) (sourceFacts, err
 
 // makeRoom marks the data as partial and empties its places. What a clone that failed has left in tablespaces goes too;
 // its own links to them are gone by then.
-func (s *Server) makeRoom(c Config, there sourceFacts, keep bool) error {
+func (s *Server) makeRoom(c Config, there sourceFacts, from Source) error {
 	spaces, err := c.tablespaces()
 	if err != nil {
 		return err
@@ -135,10 +147,11 @@ func (s *Server) makeRoom(c Config, there sourceFacts, keep bool) error {
 	if err != nil {
 		return err
 	}
-	if err := errors.Join(c.mark(workClone), s.disprove()); err != nil {
+	if err := from.touch(func() error { return c.mark(workClone) }); err != nil {
 		return err
 	}
 	s.forget()
+	keep := from.KeepOld
 	if begun == workClone {
 		keep = false // a half-made copy must not take the place of what an earlier attempt has moved aside
 		for _, path := range there.tablespaces {

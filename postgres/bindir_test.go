@@ -37,7 +37,7 @@ func TestParseSource(t *testing.T) {
 		"10.0.0.1:5432": {Host: "10.0.0.1", Port: 5432},
 		"[fd00::1]:99":  {Host: "fd00::1", Port: 99},
 	} {
-		if got, err := postgres.ParseSource(in); err != nil || got != want {
+		if got, err := postgres.ParseSource(in); err != nil || got.Host != want.Host || got.Port != want.Port {
 			t.Errorf("ParseSource(%q) = %v, %v", in, got, err)
 		}
 	}

@@ -70,13 +70,10 @@ func (s *Server) rewind(ctx context.Context, from Source) error {
 	if _, err := c.run(ctx, "pg_rewind", append(args, "--dry-run")...); err != nil {
 		return err
 	}
-	if err := c.mark(workRewind); err != nil {
+	if err := from.touch(func() error { return c.mark(workRewind) }); err != nil {
 		return err
 	}
 	s.forget()
-	if err := errors.Join(s.disprove(), c.removeCopies()); err != nil {
-		return err
-	}
 	if err := c.rewindMarked(ctx, args, tl, fork, control.SegmentSize); err != nil {
 		return err
 	}
@@ -128,11 +125,7 @@ func (s *Server) stopCleanly(ctx context.Context, c Config) (pgconf.Control, err
 
 // connectSource opens a session on the source with the rewind role's rights.
 func (c Config) connectSource(ctx context.Context, from Source) (*pgx.Conn, error) {
-	return c.connectSourceAs(ctx, from, pgconf.RewindRole, "standfast_rewind")
-}
-
-func (c Config) connectSourceAs(ctx context.Context, from Source, role, application string) (*pgx.Conn, error) {
-	cfg, err := pgx.ParseConfig(c.conninfo(from, role, application, pgconf.SyncDatabase).String())
+	cfg, err := pgx.ParseConfig(c.conninfo(from, pgconf.RewindRole, "standfast_rewind", "postgres").String())
 	if err != nil {
 		return nil, fmt.Errorf("connect to the source: %w", err)
 	}

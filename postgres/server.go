@@ -44,9 +44,6 @@ type Config struct {
 	// Parameters are the cluster's, from its agreed configuration. Those that safety rests on are ours (see Owned).
 	Parameters map[string]string
 
-	// Slots are the logical replication slots that the cluster declares (see KeepLogicalSlots).
-	Slots []Slot
-
 	// Tablespaces maps the source's tablespace paths to this host's, for a clone; those not named keep their paths.
 	Tablespaces map[string]string
 }
@@ -62,9 +59,6 @@ type Server struct {
 	control  session // kept for everything else
 	probe    probe
 	door     sync.Mutex // held while pg_hba is opened, closed or rewritten as it is
-	naming   sync.Mutex // held while the commit rule and what goes with it are changed
-	proofs   sync.Mutex // held while the file of proofs is read and replaced, and for rounds
-	rounds   map[string]int
 	known    known
 	verb     chan struct{} // holds one token: verbs that start, stop or replace data exclude each other
 }

@@ -66,7 +66,6 @@ func (c Config) commandLine() []pgconf.Setting {
 func (c Config) relayConninfo() string {
 	return pgconf.Conninfo{
 		{"host", c.RelayDir}, {"port", strconv.Itoa(c.RelayPort)}, {"user", pgconf.ReplicationRole},
-		{"dbname", pgconf.SyncDatabase}, // for slot synchronization alone: a WAL receiver replaces it
 		{"application_name", c.Name}, {"sslmode", "disable"}, {"gssencmode", "disable"}, {"options", receiverOptions},
 	}.String()
 }
@@ -80,10 +79,8 @@ func (c Config) owned(name string) (string, bool) {
 		}
 	}
 	switch name {
-	case "synchronous_standby_names", "synchronized_standby_slots":
+	case "synchronous_standby_names":
 		return "it follows the cluster's commit rule", true
-	case "sync_replication_slots":
-		return "Standfast turns it on where wal_level is logical", true
 	case "external_pid_file", "promote_trigger_file", "trigger_file", "standby_mode",
 		"recovery_target", "recovery_target_action", "recovery_target_inclusive", "recovery_target_lsn",
 		"recovery_target_name", "recovery_target_time", "recovery_target_xid", "recovery_end_command",
@@ -96,7 +93,7 @@ func (c Config) owned(name string) (string, bool) {
 // defaults are values that a site may change.
 func (c Config) defaults() map[string]string {
 	return map[string]string{
-		"wal_level":                      c.walLevel(),
+		"wal_level":                      "replica",
 		"max_wal_senders":                "20",
 		"max_replication_slots":          "20",
 		"synchronous_commit":             "on",
@@ -128,14 +125,6 @@ func (c Config) slotKeep() string {
 // builtin are PostgreSQL's own defaults of what a standby must not set lower than its primary.
 var builtin = map[string]string{
 	"max_connections": "100", "max_worker_processes": "8", "max_prepared_transactions": "0", "max_locks_per_transaction": "64",
-}
-
-// walLevel is what a site that says nothing gets: declared logical slots need it to be logical.
-func (c Config) walLevel() string {
-	if len(c.Slots) > 0 {
-		return walLogical
-	}
-	return "replica"
 }
 
 // confText renders our configuration file: the site's own postgresql.conf lowest, then our defaults, then the cluster's

@@ -162,6 +162,12 @@ func (a *agent) setNames(r cluster.Rule, done func(bool)) {
 			a.after(a.w.between(12*ms, 15*ms), then)
 		})
 	}
+	// One that enters may have been away, its data touched, and its old sender not know of it.
+	for _, x := range slices.Clone(s.senders) {
+		if r.Has(x.name) && !a.h.disk.names.Has(x.name) && !a.w.flaw(StaleAck) {
+			x.end(true)
+		}
+	}
 	finish := func() {
 		for _, x := range slices.Clone(s.senders) {
 			if x.born < s.changes && !a.w.flaw(KeepOldSenders) {

@@ -50,7 +50,8 @@ type agent struct {
 // slowOp is an action on the slow lane.
 type slowOp struct {
 	act       cluster.Action
-	cancelled bool
+	cancelled bool // told to end
+	over      bool // has ended: it does nothing any more
 }
 
 func newAgent(h *host) *agent {
@@ -86,7 +87,7 @@ func (a *agent) after(d time.Duration, fn func()) {
 func (a *agent) die() {
 	a.h.agent = nil
 	a.relay.die()
-	a.cancelSlow()
+	a.dropSlow()
 	a.h.deferred = slices.DeleteFunc(a.h.deferred, func(e event) bool { return e.proc == agentProc })
 }
 

@@ -18,10 +18,13 @@
 //   - Slow actions (Start, Restart, Stop, Init, Promote, Rewind, Clone, Handover) run beside, one at a time, and the
 //     list ends there; Decide goes on being called. One that is under way (View.Doing) and returned again is the same
 //     one. A Rewind, Clone or Handover under way that is no longer returned is cancelled; other slow actions end by
-//     themselves.
+//     themselves. A Rewind or Clone that was cancelled stays in the View until it has really ended.
 //   - Fence and Promise wait for nothing: they cancel the slow action, and an action that is waiting for the store.
 //   - Promote, Admit, Attach, Rewind and Clone look again right before they act: at the newest record known, Rewind and
-//     Clone at one read linearizably.
+//     Clone at one read linearizably. Right before they mark the data as half made these two look at the promise, which
+//     can't rise in between: nothing above their term may be promised.
+//   - SetNames on a primary ends the WAL senders of members that enter the rule before the names are written, and all
+//     others that are older than the names after.
 //   - Promote fails when pg_wal knows of the reserved timeline already: PostgreSQL would take the next number.
 //   - WAL senders older than the newest change of the names are ended before the names are told in a View.
 //     On adoption of a running server the agent does so first, and takes the position flushed then for NamesLSN.

@@ -83,6 +83,8 @@ var faults = []struct {
 		w.configure(func(s *snap) { s.settings.Paused = !s.settings.Paused })
 	}},
 	{"standby-data", func(w *world) { w.spoil() }},
+	{"there-and-back", func(w *world) { w.thereAndBack() }},
+	{"bystander-lost", func(w *world) { w.loseBystander() }},
 }
 
 func everyFault() []string {
@@ -267,6 +269,95 @@ func (w *world) spoil() {
 	h.disk.data, h.disk.garbage = cluster.DataPartial, true
 }
 
+// loseBystander brings together what alone does no harm: the streams of the members that count end without the
+// primary's noticing, one that
+// streams and does not count takes what they lack, is cut off without the primary's noticing and loses its data, and is
+// made to count.
+func (w *world) loseBystander() {
+	p, st := w.primary(), w.store.snap.state
+	if p.pg == nil || p.pg.dead || st == nil || st.Phase != cluster.Reigning {
+		return
+	}
+	for _, x := range p.pg.senders {
+		if h := x.st.to; x.live && !st.Rule.Has(h.name) && h.agent != nil && h.agent.relay.st == x.st {
+			for _, o := range slices.Clone(p.pg.senders) {
+				if st.Rule.Has(o.name) {
+					o.st.mute = true
+					o.st.close()
+				}
+			}
+			w.after(w.between(50*ms, 400*ms), func() { w.loseSilently(x) })
+			return
+		}
+	}
+}
+
+// loseSilently takes the data of the member that the sender sends to, unless it counts by now.
+func (w *world) loseSilently(x *sender) {
+	h, st := x.st.to, w.store.snap.state
+	if x.ended || x.st.cut || !h.on || h.paused || h.touching || st.Phase != cluster.Reigning || st.Rule.Has(h.name) || w.truth.newest != x.s {
+		return
+	}
+	w.trace(h.name, "is lost while it does not count")
+	for _, o := range w.hosts {
+		if o != h {
+			w.cut(h, o)
+			w.cut(o, h)
+		}
+	}
+	x.st.mute = true
+	x.st.close()
+	h.kill()
+	h.disk.data, h.disk.garbage = cluster.DataPartial, true
+	w.after(w.between(0, 300*ms), func() {
+		w.configure(func(s *snap) { s.members[h.id].Priority = 100 })
+	})
+}
+
+// thereAndBack has one standby run ahead of the others and be cut off, an operator make another member the primary and
+// then the first one again, and the standby reach that one alone, at the address that it knows.
+func (w *world) thereAndBack() {
+	p := w.primary()
+	if p.pg == nil || p.pg.dead || len(p.pg.senders) < 2 || w.store.snap.state == nil {
+		return
+	}
+	ahead := p.pg.senders[w.rng.IntN(len(p.pg.senders))].st.to
+	for _, o := range w.hosts {
+		if o != p && o != ahead {
+			l := &w.links[p.id][o.id]
+			l.slow = w.between(time.Second, 2*time.Second)
+			w.after(l.slow, func() { l.slow = 0 })
+		}
+	}
+	w.after(w.between(700*ms, 1500*ms), func() {
+		w.trace(ahead.name, "is cut off while %s goes and comes back", p.name)
+		for _, o := range w.hosts {
+			if o != ahead {
+				w.cut(ahead, o)
+				w.cut(o, ahead)
+			}
+		}
+		w.request(cluster.Failover, "")
+		w.comeBack(p, ahead, 60)
+	})
+}
+
+// comeBack makes p the primary again as soon as it follows another, and then joins the standby to it.
+func (w *world) comeBack(p, ahead *host, tries int) {
+	st := w.store.snap.state
+	if tries == 0 || p.agent == nil || st == nil {
+		return
+	}
+	switch {
+	case st.Primary == p.name && st.Phase == cluster.Reigning && tries < 50:
+		w.links[p.id][ahead.id].cuts, w.links[ahead.id][p.id].cuts = 0, 0
+		return
+	case st.Phase == cluster.Reigning && st.Primary != p.name && p.agent.relay.st != nil:
+		w.request(cluster.Failover, p.name)
+	}
+	w.after(50*ms, func() { w.comeBack(p, ahead, tries-1) })
+}
+
 // ask puts an operator's request into the store.
 func (w *world) ask(kind cluster.RequestKind) {
 	st := w.store.snap.state
@@ -277,6 +368,10 @@ func (w *world) ask(kind cluster.RequestKind) {
 	if w.chance(0.5) {
 		to = w.hosts[w.rng.IntN(w.plan.Data)].name
 	}
+	w.request(kind, to)
+}
+
+func (w *world) request(kind cluster.RequestKind, to string) {
 	w.configure(func(s *snap) {
 		s.request = &cluster.Request{ID: fmt.Sprint(s.rev), Kind: kind, Term: s.term(), To: to, By: "an operator"}
 	})

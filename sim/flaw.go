@@ -19,4 +19,7 @@ const (
 	RestartInPlace                     // a primary whose server died starts it again as it was
 	FedRegardless                      // the guard is fed though the lease of a primary with k = 0 is over
 	Unsettled                          // a write of unknown outcome is forgotten
+	StaleAck                           // the sender of a member that enters the rule may be older than its entry
+	TouchLate                          // a leave to touch data is not looked at again where the marker is written
+	DialAnywhere                       // a relay carries whatever the timeline of the server that it reached
 )

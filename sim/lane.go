@@ -96,16 +96,44 @@ func (a *agent) reconcile(acts []cluster.Action) {
 	}
 }
 
+// cancelSlow tells the slow action to end. A rewind or clone does so in its own time, and is shown as under way meanwhile.
 func (a *agent) cancelSlow() {
+	if a.slow == nil || a.slow.cancelled {
+		return
+	}
+	op := a.slow
+	a.w.trace(a.h.name, "cancels %s", op.act)
+	op.cancelled = true
+	if !touches(op.act) {
+		a.dropSlow()
+		return
+	}
+	a.after(a.w.between(0, 80*ms), func() {
+		if a.slow == op {
+			a.dropSlow()
+			a.wake()
+		}
+	})
+}
+
+// dropSlow is the end of the slow action, wherever it stands.
+func (a *agent) dropSlow() {
 	if a.slow != nil {
-		a.w.trace(a.h.name, "cancels %s", a.slow.act)
-		a.slow.cancelled = true
+		a.slow.cancelled, a.slow.over = true, true
 		a.slow = nil
 		a.h.touching = false
 		if s := a.h.pg; s != nil {
 			s.holding = false
 		}
 	}
+}
+
+func touches(x cluster.Action) bool {
+	switch x.(type) {
+	case cluster.Rewind, cluster.Clone:
+		return true
+	}
+	return false
 }
 
 // next carries out the next action of the list.

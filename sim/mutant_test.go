@@ -52,14 +52,18 @@ func five(p Plan) Plan { p.Data, p.Copies = 5, 2; return p }
 func async(p Plan) Plan { p.Durability = cluster.Async; return p }
 
 var (
-	crashes = scene(700*ms, "power-primary", "power", "pause", "postmaster", "isolate", "cut-pair", "slow", "stream")
-	pauses  = scene(700*ms, "pause-primary", "pause", "agent-pause", "isolate-primary", "slow", "cut-pair", "agent-kill", "disk-hangs")
-	changes = scene(500*ms, "copies", "candidate", "power-primary", "power", "slow", "standby-data", "switchover")
-	frozen  = scene(time.Second, "agent-pause-primary", "slow")
-	dials   = scene(250*ms, "stream", "slow", "failover", "cut-pair", "agent-pause-primary")
-	outages = scene(150*ms, "store-outage", "copies", "copies", "candidate", "isolate-primary")
-	patchy  = scene(300*ms, "uneven", "half-open", "half-open", "half-open", "power-primary")
-	splits  = scene(600*ms, "isolate-primary", "isolate", "cut-one-way", "agent-pause-primary", "agent-kill", "slow")
+	crashes   = scene(700*ms, "power-primary", "power", "pause", "postmaster", "isolate", "cut-pair", "slow", "stream")
+	pauses    = scene(700*ms, "pause-primary", "pause", "agent-pause", "isolate-primary", "slow", "cut-pair", "agent-kill", "disk-hangs")
+	changes   = scene(500*ms, "copies", "candidate", "power-primary", "power", "slow", "standby-data", "switchover")
+	frozen    = scene(time.Second, "agent-pause-primary", "slow")
+	dials     = scene(250*ms, "stream", "slow", "failover", "cut-pair", "agent-pause-primary")
+	outages   = scene(150*ms, "store-outage", "copies", "copies", "candidate", "isolate-primary")
+	patchy    = scene(300*ms, "uneven", "half-open", "half-open", "half-open", "power-primary")
+	entries   = scene(400*ms, "candidate", "bystander-lost")
+	revenants = scene(3*time.Second, "there-and-back")
+	turns     = scene(300*ms, "failover", "failover", "power-primary", "isolate-primary", "uneven")
+	unaware   = scene(200*ms, "failover", "failover", "agent-pause-primary", "agent-pause-primary", "uneven", "isolate-primary")
+	splits    = scene(600*ms, "isolate-primary", "isolate", "cut-one-way", "agent-pause-primary", "agent-kill", "slow")
 )
 
 // mutants break one rule each: in what the member sees, in what it does, or in how the agent does it.
@@ -148,6 +152,17 @@ var mutants = []mutant{
 	{name: "the relay's floor not raised", by: []Invariant{Sworn}, plan: frozen, flaws: FloorKept},
 	{name: "a dial not checked again", by: []Invariant{Sworn}, plan: dials, flaws: DialUnchecked},
 	{name: "old WAL senders kept after a rule change", by: []Invariant{Covered}, plan: changes, flaws: KeepOldSenders},
+	{name: "leave to touch data got in one term and used in the next", by: []Invariant{Untouched}, plan: unaware, flaws: TouchLate},
+	{name: "a report before a cancelled rewind or clone has ended", by: []Invariant{Sworn}, plan: turns, view: func(v *cluster.View) {
+		switch v.Doing.(type) {
+		case cluster.Rewind, cluster.Clone:
+			if electing(v) {
+				v.Doing = nil
+			}
+		}
+	}},
+	{name: "the sender of a member that enters the rule is older than its entry", by: []Invariant{Kept}, plan: entries, flaws: StaleAck},
+	{name: "a relay carries from whatever server it reaches", by: []Invariant{Kept, Proven}, plan: five(revenants), flaws: DialAnywhere},
 	{name: "a half-open sender counts beside the new one", by: []Invariant{Kept, Proven}, plan: five(patchy), flaws: SharedSlots},
 	{name: "a shared archive feeds detached members", by: []Invariant{Sworn, Kept}, plan: crashes, flaws: ArchiveOpen},
 	{name: "the winner by LSN, whatever the timeline", by: []Invariant{Kept}, plan: crashes, view: reported(func(p cluster.Position) cluster.Position {
@@ -187,7 +202,7 @@ var mutants = []mutant{
 	}},
 	{name: "a server restarted in place without an election", by: []Invariant{Kept, Covered, Routed}, plan: crashes, flaws: RestartInPlace},
 	{name: "a write of unknown outcome repeated blindly", by: []Invariant{Agreed}, plan: splits, flaws: BlindRewrite},
-	{name: "a write of unknown outcome left unsettled", by: []Invariant{Covered}, plan: outages, flaws: Unsettled},
+	{name: "a write of unknown outcome left unsettled", by: []Invariant{Covered}, plan: outages, within: 1500, flaws: Unsettled},
 	{name: "asynchronous: the guard fed though the lease is over", by: []Invariant{OneLine}, plan: async(splits), flaws: FedRegardless},
 	{name: "a write of unknown outcome taken for done", by: []Invariant{Kept, Unique, Covered, Agreed, Proven}, plan: splits, flaws: UnknownIsSuccess},
 	{name: "the router keeps the old primary", by: []Invariant{Routed}, plan: crashes, route: func(v cluster.View, r cluster.Route) cluster.Route {
@@ -265,7 +280,7 @@ func TestMutants(t *testing.T) {
 
 // TestScenes plays the mutants' plans with nothing broken.
 func TestScenes(t *testing.T) {
-	for _, p := range []Plan{crashes, pauses, changes, splits, frozen, dials, outages, five(splits), five(patchy), async(splits)} {
+	for _, p := range []Plan{crashes, pauses, changes, splits, frozen, dials, outages, five(splits), five(patchy), async(splits), entries, five(revenants), turns, unaware} {
 		for seed := range uint64(*scenesFlag) {
 			c := Config{Seed: seed + 1, Plan: p, Brain: sound}
 			if o := Run(c); o.Violation != nil {

@@ -77,7 +77,7 @@ func (r *relay) dial(x *receiver) {
 			return
 		}
 		s := to.pg
-		if !w.both(h, to) || to.paused || !s.accepting() || s.recovery || s.br.tl != tl || s.slotTaken(h.name) {
+		if !w.both(h, to) || to.paused || !s.accepting() || s.recovery || s.br.tl != tl && !w.flaw(DialAnywhere) || s.slotTaken(h.name) {
 			r.a.after(w.between(30*ms, 100*ms), func() {
 				if r.waiting == x && r.term != 0 {
 					r.dial(x)

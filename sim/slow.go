@@ -29,19 +29,22 @@ func (a *agent) begins(act cluster.Action) {
 	case cluster.Handover:
 		a.handover(op, x.To)
 	case cluster.Rewind:
-		a.refresh(op, x.From, x.Term, func() { a.touch(op, x.From, a.w.between(100*ms, 800*ms)) })
+		a.refresh(op, x.From, x.Term, func() {
+			a.recover()
+			a.step1(op, a.w.between(5*ms, 150*ms), func() { a.touch(op, x.From, x.Term, a.w.between(100*ms, 800*ms)) })
+		})
 	case cluster.Clone:
 		a.refresh(op, x.From, x.Term, func() {
 			a.w.truth.copies(a.h, x.Keep)
-			a.touch(op, x.From, a.w.between(300*ms, 2*time.Second))
+			a.step1(op, a.w.between(5*ms, 60*ms), func() { a.touch(op, x.From, x.Term, a.w.between(300*ms, 2*time.Second)) })
 		})
 	}
 }
 
-// step1 goes on after d unless the operation was cancelled or the agent died.
+// step1 goes on after d unless the operation has ended or the agent died.
 func (a *agent) step1(op *slowOp, d time.Duration, fn func()) {
 	a.after(d, func() {
-		if !op.cancelled {
+		if !op.over {
 			fn()
 		}
 	})
@@ -49,11 +52,15 @@ func (a *agent) step1(op *slowOp, d time.Duration, fn func()) {
 
 // ends frees the slow lane, noting why it failed.
 func (a *agent) ends(op *slowOp, why string) {
-	if op.cancelled || a.slow != op {
+	if a.slow != op {
 		return
 	}
-	a.slow = nil
+	a.slow, op.over = nil, true
 	a.h.touching = false
+	if op.cancelled {
+		a.wake()
+		return
+	}
 	if why != "" {
 		a.w.trace(a.h.name, "failed to %s: %s", op.act, why)
 		a.failed, a.failedAction, a.failedTerm = why, "", a.state.Term
@@ -128,6 +135,11 @@ func (a *agent) init(op *slowOp) {
 	a.w.truth.touch(h)
 	if h.disk.data != cluster.NoData {
 		a.ends(op, "there is data")
+		return
+	}
+	if st := a.w.store.snap.state; st != nil && st.SystemID != "" {
+		// Another founder was faster: this one's empty cluster is foreign, and an operator has it removed.
+		a.ends(op, "the cluster was founded by another member")
 		return
 	}
 	br := &branch{tl: 1, system: h.name}
@@ -210,7 +222,7 @@ func (a *agent) handover(op *slowOp, to string) {
 			a.ends(op, "the server is gone")
 		case caught:
 			a.w.store.do(a, begun, func(outcome, *snap) {
-				if !op.cancelled {
+				if !op.over {
 					a.stop(op, func() { a.ends(op, "") })
 				}
 			})
@@ -239,7 +251,7 @@ func begun(s *snap) bool {
 // rule leaves this member out.
 func (a *agent) refresh(op *slowOp, from string, term cluster.Term, then func()) {
 	a.w.store.do(a, read, func(o outcome, sn *snap) {
-		if op.cancelled {
+		if op.over {
 			return
 		}
 		if o != unknown {
@@ -248,7 +260,7 @@ func (a *agent) refresh(op *slowOp, from string, term cluster.Term, then func())
 		s := a.state
 		fit := o != unknown && s.Term == term && s.Phase == cluster.Reigning && s.Primary == from && !s.Rule.Has(a.h.name)
 		if !fit && !a.w.flaw(TouchUnchecked) {
-			a.slow = nil
+			a.slow, op.over = nil, true
 			a.after(20*ms, a.wake)
 			return
 		}
@@ -256,20 +268,35 @@ func (a *agent) refresh(op *slowOp, from string, term cluster.Term, then func())
 		if a.relay.st != nil {
 			a.relay.st.close()
 		}
-		a.h.kill()
 		then()
 	})
 }
 
-// touch replaces the data by the primary's, under the marker.
-func (a *agent) touch(op *slowOp, from string, d time.Duration) {
+// recover runs what has crashed as a standby for a moment, as pg_rewind wants it: it may be asked, and seen at its end of
+// WAL, before it is touched.
+func (a *agent) recover() {
+	if h := a.h; (h.pg == nil || h.pg.dead) && !h.zombie && !h.stalled && h.disk.data == cluster.DataReady {
+		h.startStandby()
+	}
+}
+
+// touch replaces the data by the primary's, under the marker. That is written only while nothing above the term has been
+// promised: under one lock with the promise.
+func (a *agent) touch(op *slowOp, from string, term cluster.Term, d time.Duration) {
 	h, w := a.h, a.w
+	h.kill()
+	if (op.cancelled || a.relay.floor > term) && !w.flaw(TouchLate) {
+		a.slow, op.over = nil, true
+		a.wake()
+		return
+	}
 	src := w.host(from).pg
 	if !src.accepting() || src.recovery || !w.both(h, src.h) {
 		a.ends(op, "the source does not answer") // found out before anything is touched
 		return
 	}
 	w.truth.touch(h)
+	w.truth.touchIn(h, term)
 	w.trace(h.name, "data is partial from now on")
 	h.touching, h.disk.garbage = true, true
 	if !w.flaw(NoMarker) {

@@ -25,7 +25,8 @@ const (
 	Unique Invariant = "timeline unique"
 	// Sworn: a report is exact, its promise is on disk, and no WAL of an earlier term is flushed after it.
 	Sworn Invariant = "report sworn"
-	// Untouched: a member's data is rewound or cloned only while the recorded rule leaves it out.
+	// Untouched: a member's data is rewound or cloned only while the recorded rule leaves it out, and in the term in which
+	// the member found that out.
 	Untouched Invariant = "data untouched"
 	// Proven: clients are admitted only when the term's row is on K disks of the recorded rule.
 	Proven Invariant = "admission proven"
@@ -213,6 +214,8 @@ func (t *truth) reporting(h *host, r cluster.Report) {
 		t.w.broken(Sworn, "%s reports in term %d, on its disk is a promise of %d", h.name, r.Term, d.promised)
 	case d.garbage || d.data != cluster.DataReady:
 		t.w.broken(Sworn, "%s reports half-made data", h.name)
+	case h.agent.slow != nil && touches(h.agent.slow.act):
+		t.w.broken(Sworn, "%s reports while it may still %s", h.name, h.agent.slow.act)
 	case r.Position != d.wal.pos():
 		t.w.broken(Sworn, "%s reports %s, its WAL ends at %s", h.name, r.Position, d.wal.pos())
 	}
@@ -226,6 +229,13 @@ func (t *truth) reporting(h *host, r cluster.Report) {
 func (t *truth) touch(h *host) {
 	if st := t.w.store.snap.state; st != nil && st.Rule.Has(h.name) {
 		t.w.broken(Untouched, "%s's data is touched while it counts in %q", h.name, st.Rule)
+	}
+}
+
+// touchIn checks that the leave to touch the data was got in the term that the member is in.
+func (t *truth) touchIn(h *host, term cluster.Term) {
+	if h.disk.promised > term {
+		t.w.broken(Untouched, "%s's data is touched with leave from term %d after the promise of %d", h.name, term, h.disk.promised)
 	}
 }
 

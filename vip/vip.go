@@ -22,9 +22,8 @@ type Config struct {
 	// stranger, but one that lags behind. It may be nil.
 	Members func() []netip.Addr
 
-	// Changed is called after the status of an address has changed; was says whether it was held before. It must not block.
-	// It may be nil.
-	Changed func(s Status, was bool)
+	// Changed is called after the status of an address has changed. It must not block. It may be nil.
+	Changed func(Status)
 
 	Log *slog.Logger // nil: slog.Default()
 }
@@ -88,7 +87,7 @@ func New(cfg Config) *Floating {
 		cfg.Members = func() []netip.Addr { return nil }
 	}
 	if cfg.Changed == nil {
-		cfg.Changed = func(Status, bool) {}
+		cfg.Changed = func(Status) {}
 	}
 	if cfg.Log == nil {
 		cfg.Log = slog.Default()
@@ -207,7 +206,7 @@ func (f *Floating) note(s Status) {
 	f.status[s.Address.IP] = s
 	f.mu.Unlock()
 	if s.Held != old.Held || s.Wanted != old.Wanted || text(s.Err) != text(old.Err) {
-		f.cfg.Changed(s, old.Held)
+		f.cfg.Changed(s)
 	}
 }
 
