@@ -66,6 +66,7 @@ type Agent struct {
 
 	wake  chan struct{} // something changed; look again
 	kick  chan struct{} // ask PostgreSQL now
+	lone  chan struct{} // a primary needs no copy any more: the store is asked now
 	looks atomic.Uint64 // numbers the looks at PostgreSQL, in the order in which they began
 	asked chan asked
 	life  context.Context // Run's: ends what runs aside
@@ -146,7 +147,7 @@ func New(cfg Config) (*Agent, error) {
 	a := &Agent{
 		cfg: cfg, log: cfg.Log, origin: time.Now().Add(-time.Second),
 		promise: promises{path: cfg.StateDir + "/promise.json"},
-		wake:    make(chan struct{}, 1), kick: make(chan struct{}, 1), asked: make(chan asked),
+		wake:    make(chan struct{}, 1), kick: make(chan struct{}, 1), lone: make(chan struct{}, 1), asked: make(chan asked),
 	}
 	p, err := a.promise.load(cfg.Cluster, cfg.Self)
 	if err != nil {
@@ -280,6 +281,12 @@ func (a *Agent) adoptState(s cluster.State) {
 	}
 	old := a.state
 	a.state = &s
+	if s.Rule.K == 0 && old != nil && old.Rule.K > 0 {
+		select {
+		case a.lone <- struct{}{}:
+		default:
+		}
+	}
 	if old == nil && s.Primary == a.cfg.Self {
 		a.unsettled = s.Revision // an earlier agent of this member may have left a write behind
 	}
@@ -411,7 +418,7 @@ func (a *Agent) view() cluster.View {
 	v := cluster.View{
 		Now: a.now(), Wall: time.Now().UnixMilli(), Self: a.cfg.Self, Settings: a.cfg.Settings(),
 		State: a.state, Reports: map[string]cluster.Report{}, ElectingSince: a.electingSince,
-		StoreOK: time.Since(s.storeOKAt) < 2*time.Second, Promised: a.promised, Admitted: s.admitted,
+		StoreOK: time.Since(s.storeOKAt) < storeOKIn, Promised: a.promised, Admitted: s.admitted,
 		Peers: map[string]cluster.Peer{}, Since: a.instant(a.origin.Add(time.Second)), LastFlap: a.lastFlap, UnmetSince: a.unmetSince,
 	}
 	if a.snap.Config.Revision > 0 {

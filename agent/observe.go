@@ -307,11 +307,15 @@ func (a *Agent) watchDisk(ctx context.Context) {
 	}
 }
 
-// storePace is how often the store is asked whether it answers, however long the lease is.
-const storePace = time.Second
+// Paces of asking the store. Each question is answered by a majority of it.
+const (
+	storePace = time.Second     // at least this often while the lease matters, however long it is
+	quietPace = 2 * time.Second // where nothing but the status depends on it
+	storeOKIn = 4 * time.Second // since its last answer the store counts as well
+)
 
 // renewLease reads the agreed record linearizably, at once and then a third of a lease apart. It renews the lease from the
-// moment of sending, and only if the record still names this term.
+// moment of sending, and only if the record still names this term. Under a rule that asks for a copy no lease is needed.
 func (a *Agent) renewLease(ctx context.Context) {
 	for ctx.Err() == nil {
 		sent := time.Now()
@@ -321,18 +325,23 @@ func (a *Agent) renewLease(ctx context.Context) {
 		if err == nil || errors.Is(err, store.ErrNotFound) {
 			a.renewed(s.Term, sent)
 		}
-		t := time.NewTimer(a.leasePace())
+		t := time.NewTimer(a.leasePace(err == nil && s.Phase == cluster.Reigning && s.Rule.K > 0))
 		select {
 		case <-ctx.Done():
 		case <-t.C:
+		case <-a.lone: // the lease matters from now on
 		}
 		t.Stop()
 	}
 }
 
-// leasePace is storePace, or a third of a shorter lease.
-func (a *Agent) leasePace() time.Duration {
-	if third := a.cfg.Settings().Lease / 3; third < storePace {
+// leasePace is storePace, or a third of a shorter lease; quiet: nobody needs one.
+func (a *Agent) leasePace(quiet bool) time.Duration {
+	third := a.cfg.Settings().Lease / 3
+	switch {
+	case quiet && third >= storePace: // what is known is then never older than a lease when it comes to matter
+		return grid.Until(time.Now(), quietPace)
+	case third < storePace:
 		return third
 	}
 	return grid.Until(time.Now(), storePace)
