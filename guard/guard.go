@@ -104,6 +104,13 @@ type Guard struct {
 	closed bool
 }
 
+// ID is what tells the guard of a Config.Name from all others on the host: one of its process's arguments, which outlives its
+// starter, and the name of the socket at which its successor asks.
+func ID(name string) string {
+	sum := sha256.Sum256([]byte(name))
+	return "standfast-guard-" + hex.EncodeToString(sum[:16])
+}
+
 // Main is the guard's program, for a caller that was started with the argument "guard"; args are those after it. It
 // returns the exit status.
 func Main(args []string) int { return watch.Main(args) }
@@ -169,8 +176,7 @@ func (g *Guard) spawn() error {
 		defer image.Close()
 		files = append(files, image) // descriptor 4
 	}
-	sum := sha256.Sum256([]byte(g.cfg.Name))
-	args = append(args, "standfast-guard-"+hex.EncodeToString(sum[:16]), g.cfg.Watchdog,
+	args = append(args, ID(g.cfg.Name), g.cfg.Watchdog,
 		strconv.Itoa(max(1, int(g.cfg.WatchdogTimeout/time.Second))))
 	g.cmd = &exec.Cmd{Path: program, Args: args, Dir: "/", Stderr: g.cfg.Stderr, ExtraFiles: files,
 		Env:         []string{"GOMAXPROCS=1"}, // its memory and threads are counted

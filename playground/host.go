@@ -31,7 +31,9 @@ type Host struct {
 func (h *Host) DataDir() string { return filepath.Join(h.StateDir(), "data") }
 
 // StateDir is where the member keeps its state.
-func (h *Host) StateDir() string { return filepath.Join(h.Dir, "state") }
+func (h *Host) StateDir() string { return filepath.Join(h.Dir, stateName) }
+
+const stateName = "state"
 
 // File is its configuration.
 func (h *Host) File() string { return filepath.Join(h.Dir, founding.FileName) }

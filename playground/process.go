@@ -10,6 +10,8 @@ import (
 	"strings"
 	"syscall"
 	"time"
+
+	"standfast/guard"
 )
 
 // Process is one process of a member.
@@ -18,11 +20,13 @@ type Process struct {
 	Name string // as the kernel shows it: "standfast", "postgres"
 }
 
-// processesIn finds the processes whose working directory is at or below dir. That is what all processes of a member have
-// in common: they inherit it, and PostgreSQL's change to its data directory, which lies below ("postgres" sessions, process
-// groups and parents all differ, and an orphan's parent is init).
+// processesIn finds the processes whose working directory is at or below dir. That is what all processes of a member but its
+// guard have in common: they inherit it, and PostgreSQL's change to its data directory, which lies below ("postgres" sessions,
+// process groups and parents all differ, and an orphan's parent is init). A guard keeps no directory busy; it is known by the
+// name of the member's state directory.
 func processesIn(dir string) []Process {
 	var out []Process
+	guards := guardsOf(dir)
 	links, _ := filepath.Glob("/proc/[0-9]*/cwd") // the pattern is sound
 	for _, link := range links {
 		at, err := os.Readlink(link)
@@ -30,10 +34,10 @@ func processesIn(dir string) []Process {
 			continue // another user's, or it has just ended
 		}
 		at = strings.TrimSuffix(at, " (deleted)")
-		if at != dir && !strings.HasPrefix(at, dir+"/") {
+		proc := filepath.Dir(link)
+		if at != dir && !strings.HasPrefix(at, dir+"/") && !(at == "/" && isOneOf(proc, guards)) {
 			continue
 		}
-		proc := filepath.Dir(link)
 		pid, err := strconv.Atoi(filepath.Base(proc))
 		if err != nil || pid == os.Getpid() || state(proc) == 'Z' {
 			continue
@@ -44,6 +48,22 @@ func processesIn(dir string) []Process {
 		}
 	}
 	return out
+}
+
+// guardsOf are the names of the guards of the member in dir, or of the members in its directories.
+func guardsOf(dir string) []string {
+	states, _ := filepath.Glob(filepath.Join(dir, "*", stateName)) // a pattern that is not sound finds nothing, and dir has none
+	ids := []string{guard.ID(filepath.Join(dir, stateName))}
+	for _, s := range states {
+		ids = append(ids, guard.ID(s))
+	}
+	return ids
+}
+
+// isOneOf reports whether the process was started with one of these arguments.
+func isOneOf(proc string, args []string) bool {
+	b, err := os.ReadFile(filepath.Join(proc, "cmdline"))
+	return err == nil && slices.ContainsFunc(strings.Split(string(b), "\x00"), func(a string) bool { return slices.Contains(args, a) })
 }
 
 // state is the process's state letter (proc(5), /proc/pid/stat, third field), 0 if it is gone.
