@@ -36,6 +36,9 @@ type Progress struct {
 	Total  int64     `json:"total,omitempty"`  // to copy, as estimated; 0: not known
 }
 
+// StepNothing is the Step of what was asked for and turned out not to be needed.
+const StepNothing = "nothing"
+
 // Line is one line of the application/x-ndjson answer: a step, or, last, the outcome.
 type Line struct {
 	Progress *Progress `json:"progress,omitempty"`

@@ -66,6 +66,10 @@ func (m *member) Failover(_ context.Context, r api.FailoverRequest, say func(api
 }
 
 func (m *member) Restart(_ context.Context, r api.RestartRequest, say func(api.Progress)) error {
+	if r.OnlyPending {
+		say(api.Progress{Step: api.StepNothing, Text: m.name + " does not wait for a restart"})
+		return nil
+	}
 	say(api.Progress{Text: "restarting " + m.name})
 	return nil
 }

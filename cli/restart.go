@@ -14,7 +14,7 @@ type restartCmd struct {
 }
 
 func (restartCmd) Help() string {
-	return `One after another, standbys first and the primary last; each must follow again before the next one is restarted. New connections wait while the primary restarts.
+	return `One after another, standbys first and the primary last; each must follow again before the next one is restarted. New connections wait while the primary restarts. Where parameters like max_connections are lowered, the standbys' turn comes after the primary's, for they must not have less than it.
 
 Examples:
 

@@ -7,9 +7,13 @@ import (
 	"standfast/cluster"
 )
 
-// patience is how long an election whose outcome is already safe waits for the member it prefers, or for one that
-// would spare it the member it avoids.
-const patience = cluster.Instant(1e9)
+// patience is how long an election whose outcome is already safe waits for one that would spare it the member it avoids, and
+// preferring for the member that an operator has named: one that restarts in place has to start its server first, and on a
+// loaded host that takes seconds. Nobody waits for a member that is not heard.
+const (
+	patience   = cluster.Instant(1e9)
+	preferring = 5 * patience
+)
 
 // election is a member's part in an election: its report, an operator's consent to loss, and the choice.
 func election(v cluster.View) []cluster.Action {
@@ -189,13 +193,11 @@ func sortedReports(v cluster.View) []cluster.Report {
 // the avoided. Who else writes the same is slower than the winner itself, so that they rarely collide.
 func wait(v cluster.View, w cluster.Report) bool {
 	s, age := v.State, v.Now-v.ElectingSince
-	if age < patience {
-		if s.Prefer != "" && w.Member != s.Prefer && expected(v, s.Prefer) {
-			return true
-		}
-		if w.Member == s.Avoid && slices.ContainsFunc(s.Rule.Of, func(m string) bool { return m != s.Avoid && expected(v, m) }) {
-			return true
-		}
+	if age < preferring && s.Prefer != "" && w.Member != s.Prefer && expected(v, s.Prefer) {
+		return true
+	}
+	if age < patience && w.Member == s.Avoid && slices.ContainsFunc(s.Rule.Of, func(m string) bool { return m != s.Avoid && expected(v, m) }) {
+		return true
 	}
 	return w.Member != v.Self && age < patience/10
 }

@@ -8,7 +8,6 @@ import (
 
 	"standfast/api"
 	"standfast/cluster"
-	"standfast/config"
 	"standfast/internal/grid"
 	"standfast/store"
 )
@@ -16,7 +15,7 @@ import (
 // Paces of what nobody waits for.
 const (
 	slotPace   = 10 * time.Second // slots made and advanced
-	leaderPace = 2 * time.Second  // etcd's leadership moved off the primary's host
+	leaderPace = 2 * time.Second  // etcd's leadership moved off the primary's host, parameters made to fit a new role
 	upkeepPace = 10 * time.Minute // etcd compacted and defragmented
 )
 
@@ -105,12 +104,14 @@ func (n *Node) keepHouse(ctx context.Context) error {
 		case <-slots.C:
 			n.keepSlots(ctx)
 			n.readHistory(ctx)
+			n.lookForLess(ctx)
 		case <-n.kick:
 			n.keepSlots(ctx)
 		case <-leader.C:
 			if n.findLeader(ctx) == n.cfg.Name {
 				n.moveLeader(ctx)
 			}
+			n.lookAfterParameters(ctx)
 			leader.Reset(grid.Until(time.Now(), leaderPace))
 		case <-upkeep.C:
 			n.maintainStore(ctx)
@@ -146,34 +147,6 @@ func (n *Node) applyConfig(ctx context.Context) error {
 		return err
 	}
 	return errors.Join(err, n.applyPostgres(ctx))
-}
-
-func (n *Node) applyPostgres(ctx context.Context) error {
-	n.pg.SetConfig(n.postgresConfig())
-	ctx, cancel := context.WithTimeout(ctx, 30*time.Second)
-	defer cancel()
-	if d, _, err := n.pg.Data(ctx); err != nil || d != cluster.DataReady {
-		return err // Init and Clone begin with what is agreed
-	}
-	pending, err := n.pg.ApplyParameters(ctx, parameters(n.agreed.get()))
-	n.setPending(pending)
-	return err
-}
-
-// checkParameters asks PostgreSQL itself whether it would accept the parameters.
-func (n *Node) checkParameters(ctx context.Context, c config.Cluster) error {
-	if n.pg == nil {
-		return nil
-	}
-	return n.pg.CheckParameters(ctx, parameters(c))
-}
-
-func parameters(c config.Cluster) map[string]string {
-	out := make(map[string]string, len(c.PostgreSQL.Parameters))
-	for k, v := range c.PostgreSQL.Parameters {
-		out[k] = string(v)
-	}
-	return out
 }
 
 // keepSlots has a slot for every other data member here, and on a standby moves each on to where that member is, so

@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -54,11 +55,15 @@ type Node struct {
 	view        atomic.Pointer[cluster.View]
 	status      atomic.Pointer[api.Status]
 	entries     atomic.Pointer[[]api.Entry]
-	pending     atomic.Pointer[[]string] // parameters that wait for a restart
-	viewChanged broadcast
+	applying    sync.Mutex              // held while PostgreSQL's parameters are put in force
+	applied     atomic.Pointer[applied] // what came of it the last time
+	stale       atomic.Bool             // what PostgreSQL may have has changed since, with its role
+	viewChanged broadcast               // of view and applied
 	storeClose  func() error
 	lastMark    mark
-	wasUp       bool          // the agent's loop only
+	wasUp       bool // the agent's loop only, as wasStandby
+	wasStandby  bool
+	lastReplay  cluster.LSN   // of a standby that was behind, at the last look; keepHouse only
 	kick        chan struct{} // keep house now
 	leader      atomic.Pointer[string]
 	behindSince time.Time // the agent's loop only, as lastMark

@@ -173,7 +173,7 @@ func (n *Node) openAgent() error {
 	}
 	var err error
 	if n.pg != nil {
-		cfg.Postgres, cfg.Relay = n.pg, n.relay
+		cfg.Postgres, cfg.Relay = starter{n.pg, n}, n.relay
 		if n.guard, err = n.startGuard(context.Background()); err != nil {
 			return err
 		}
@@ -202,15 +202,8 @@ func (n *Node) completeBeat(b *cluster.Beat) {
 	for _, s := range st.Sides {
 		b.Sessions += int32(s.Sessions)
 	}
-	b.PendingRestart = n.pendingRestart()
+	b.PendingRestart = len(n.waiting().Restart) > 0
 }
-
-func (n *Node) pendingRestart() bool {
-	p := n.pending.Load()
-	return p != nil && len(*p) > 0
-}
-
-func (n *Node) setPending(names []string) { n.pending.Store(&names) }
 
 func (n *Node) lastNote() string {
 	if s := n.status.Load(); s != nil && s.Me() != nil {

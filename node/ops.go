@@ -100,41 +100,6 @@ func lossStatement(v cluster.View, kind cluster.RequestKind) string {
 	return fmt.Sprintf("nothing acknowledged is lost: the election waits for %d of %s, or for the last primary itself", s.Rule.Electors(), s.Rule)
 }
 
-// Restart restarts this member's PostgreSQL: a standby in place, a primary by an election that it wins again.
-func (n *Node) Restart(ctx context.Context, r api.RestartRequest, progress func(api.Progress)) error {
-	v, err := n.current()
-	if err != nil {
-		return err
-	}
-	if err := n.concernsMe(r.Member); err != nil {
-		return err
-	}
-	primary := v.State.Primary == n.cfg.Name
-	if r.Role != "" && (r.Role == api.Primary) != primary {
-		return api.Errorf(api.Precondition, "%s is not a %s", n.cfg.Name, r.Role)
-	}
-	if r.OnlyPending && !n.pendingRestart() {
-		progress(api.Progress{Step: "nothing", Text: n.cfg.Name + " does not wait for a restart"})
-		return nil
-	}
-	if r.Timeout > 0 {
-		var cancel context.CancelFunc
-		ctx, cancel = context.WithTimeout(ctx, r.Timeout)
-		defer cancel()
-	}
-	if primary {
-		progress(api.Progress{Member: n.cfg.Name, Step: "restart", Text: n.cfg.Name + " is the primary: new connections wait while it restarts"})
-		return n.request(ctx, cluster.Switchover, n.cfg.Name, r.By, progress)
-	}
-	progress(api.Progress{Member: n.cfg.Name, Step: "restart", Text: "restarting the standby " + n.cfg.Name})
-	if err := n.agent.Restart(ctx, r.Operator+" asked for it"); err != nil {
-		return api.Errorf(api.Conflict, "restart %s: %w", n.cfg.Name, err)
-	}
-	return n.await(ctx, "the standby follows again", progress, func(v cluster.View) (bool, error) {
-		return v.Postgres.Up && v.Relay.Term == v.State.Term, nil
-	})
-}
-
 // Reload makes this member read the agreed configuration again.
 func (n *Node) Reload(ctx context.Context, r api.ReloadRequest, progress func(api.Progress)) error {
 	if err := n.concernsMe(r.Member); err != nil {

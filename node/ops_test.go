@@ -11,6 +11,7 @@ import (
 	"standfast/agent"
 	"standfast/api"
 	"standfast/cluster"
+	"standfast/postgres"
 	"standfast/store"
 )
 
@@ -258,9 +259,93 @@ func TestRestartOfPendingOnly(t *testing.T) {
 	if err := n.Restart(t.Context(), api.RestartRequest{OnlyPending: true}, h.progress); err != nil || !h.said("does not wait for a restart") {
 		t.Errorf("%v, %+v", err, h.steps)
 	}
-	n.setPending([]string{"max_connections"})
+	n.setApplied(applied{waiting: postgres.Waiting{Restart: []string{"max_connections"}}})
 	if err := n.Restart(t.Context(), api.RestartRequest{OnlyPending: true, Timeout: time.Millisecond}, h.progress); kindOf(err) != api.Conflict || !errors.Is(err, context.DeadlineExceeded) {
 		t.Errorf("%v", err)
+	}
+}
+
+// TestRaisedOnStandbysFirst: a standby must not have less than its primary, so one that waits is restarted before it.
+func TestRaisedOnStandbysFirst(t *testing.T) {
+	n, _ := bare(t, "pg1")
+	n.setApplied(applied{waiting: postgres.Waiting{Restart: []string{"max_connections"}, Raised: []string{"max_connections"}}})
+	v := reigning(n)
+	p := standby(5000)
+	p.Beat.PendingRestart = true
+	v.Peers["pg3"] = p
+	see(n, v)
+	err := n.Restart(t.Context(), api.RestartRequest{}, func(api.Progress) {})
+	if kindOf(err) != api.Conflict || !strings.Contains(err.Error(), "restart pg3 first") {
+		t.Errorf("%v", err)
+	}
+	if _, err := n.store.Request(t.Context()); !errors.Is(err, store.ErrNotFound) {
+		t.Errorf("a request was recorded: %v", err)
+	}
+	for name, change := range map[string]func(*cluster.View){
+		"silent":  func(v *cluster.View) { p.Heard = time.Minute; v.Peers["pg3"] = p },
+		"no more": func(v *cluster.View) { p.Heard, p.Beat.PendingRestart = v.Now, false; v.Peers["pg3"] = p },
+	} {
+		t.Run(name, func(t *testing.T) {
+			change(&v)
+			see(n, v)
+			ctx, cancel := context.WithCancel(t.Context())
+			err := n.Restart(ctx, api.RestartRequest{}, func(p api.Progress) {
+				if p.Step == "asked" {
+					cancel() // it is under way
+				}
+			})
+			cancel()
+			if !errors.Is(err, context.Canceled) {
+				t.Errorf("%v", err)
+			}
+			if err := n.store.DeleteRequest(t.Context()); err != nil {
+				t.Errorf("no request was recorded: %v", err)
+			}
+		})
+	}
+}
+
+// TestPendingIsAskedOfTheNewest: a member answers whether it waits for a restart only by the newest term and the newest
+// configuration, as the store has them; before that the answer would be an old one.
+func TestPendingIsAskedOfTheNewest(t *testing.T) {
+	n, _ := bare(t, "pg1")
+	n.pg = postgres.New(postgres.Config{Name: "pg1"})
+	if err := n.found(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	kv := mustConfig(t, n)
+	record := *reigning(n).State
+	if _, err := n.store.WriteState(t.Context(), record); err != nil {
+		t.Fatal(err)
+	}
+	current := func() cluster.View { return reigning(n) }
+	for name, c := range map[string]struct {
+		view    func(*cluster.View)
+		applied applied
+		want    string
+	}{
+		"an old term":          {func(v *cluster.View) { v.State.Term, v.Admitted = 1, 1 }, applied{revision: kv.Revision}, "does not know of term 2"},
+		"not admitted":         {func(v *cluster.View) { v.Admitted = 0 }, applied{revision: kv.Revision}, "bring it back first"},
+		"an old configuration": {func(*cluster.View) {}, applied{revision: kv.Revision - 1}, "has not put the agreed configuration in force"},
+		"refused":              {func(*cluster.View) {}, applied{revision: kv.Revision, err: errors.New("PostgreSQL refuses it")}, "PostgreSQL refuses it"},
+		"all new":              {func(*cluster.View) {}, applied{revision: kv.Revision}, ""},
+	} {
+		t.Run(name, func(t *testing.T) {
+			v := current()
+			c.view(&v)
+			see(n, v)
+			n.applied.Store(&c.applied)
+			ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
+			defer cancel()
+			var h heard
+			err := n.Restart(ctx, api.RestartRequest{OnlyPending: true}, h.progress)
+			switch {
+			case c.want == "" && (err != nil || !h.said("does not wait for a restart")):
+				t.Errorf("%v, %+v", err, h.steps)
+			case c.want != "" && (kindOf(err) != api.Conflict || !strings.Contains(err.Error(), c.want) || len(h.steps) > 0):
+				t.Errorf("%v, %+v; want %q", err, h.steps, c.want)
+			}
+		})
 	}
 }
 

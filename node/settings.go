@@ -36,6 +36,13 @@ func (a *agreed) take(kv store.KV) bool {
 	return true
 }
 
+// at is the newest revision seen, 0 before the first.
+func (a *agreed) at() int64 {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return a.revision
+}
+
 func (a *agreed) get() config.Cluster {
 	a.mu.Lock()
 	defer a.mu.Unlock()

@@ -18,8 +18,9 @@ func (n *Node) Snapshot() *api.Status { return n.status.Load() }
 func (n *Node) onView(v cluster.View, r cluster.Route) {
 	n.view.Store(&v)
 	n.viewChanged.broadcast()
-	if up := v.Postgres.Up; up != n.wasUp {
-		n.wasUp = up
+	if up, standby := v.Postgres.Up, v.Postgres.Recovery; up != n.wasUp || standby != n.wasStandby {
+		n.wasUp, n.wasStandby = up, standby
+		n.stale.Store(true)
 		n.kickHouse()
 	}
 	now := time.Now()
@@ -45,11 +46,12 @@ type mark struct {
 	relay    cluster.Term
 	readable bool
 	request  string
+	waits    bool // for a restart
 }
 
 // important reports whether anything changed that a health check or a balancer acts on.
 func (n *Node) important(v cluster.View, r cluster.Route) bool {
-	m := mark{write: r.Write, hold: r.Hold, why: r.Why, admitted: v.Admitted, up: v.Postgres.Up, rec: v.Postgres.Recovery, relay: v.Relay.Term, readable: decide.Readable(v)}
+	m := mark{write: r.Write, hold: r.Hold, why: r.Why, admitted: v.Admitted, up: v.Postgres.Up, rec: v.Postgres.Recovery, relay: v.Relay.Term, readable: decide.Readable(v), waits: len(n.waiting().Restart) > 0}
 	if v.State != nil {
 		m.term, m.phase = v.State.Term, v.State.Phase
 	}

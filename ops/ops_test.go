@@ -1,8 +1,12 @@
 package ops
 
 import (
+	"context"
 	"errors"
+	"fmt"
+	"maps"
 	"reflect"
+	"slices"
 	"strings"
 	"testing"
 
@@ -59,27 +63,121 @@ func TestMayHandOver(t *testing.T) {
 	}
 }
 
+// TestPatience: what passes by itself is looked at again, what does not is refused at once.
+func TestPatience(t *testing.T) {
+	looks := 0
+	look := func(st *api.Status) func() (*api.Status, error) {
+		return func() (*api.Status, error) {
+			if looks++; looks < 3 {
+				return st, nil
+			}
+			return three(nil), nil
+		}
+	}
+	may := func(st *api.Status) error { return mayHandOver(st, "pg1") }
+	if st, err := patiently(t.Context(), look(three(func(s *api.Status) { s.Members[0].State = api.Stopped })), may); err != nil || looks != 3 || st.Members[0].State != api.Running {
+		t.Errorf("after %d looks: %v", looks, err)
+	}
+	looks = 0
+	var refused *Refused
+	if _, err := patiently(t.Context(), look(three(func(s *api.Status) { s.Members[0].Priority = 0 })), may); !errors.As(err, &refused) || looks != 1 {
+		t.Errorf("after %d looks: %v", looks, err)
+	}
+	looks = 0
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	if _, err := patiently(ctx, look(three(func(s *api.Status) { s.Members[0].Attached = false })), may); !errors.As(err, &refused) || !strings.Contains(err.Error(), "wait until it is running") {
+		t.Errorf("after %d looks: %v", looks, err)
+	}
+}
+
+// world answers restarts in the place of a cluster's members.
+type world struct {
+	st      *api.Status
+	waits   map[string]int              // how often each member says that it has something to restart for
+	after   func(w *world, name string) // what a restart brings about
+	refuses string
+	log     []string
+}
+
+func (w *world) restart(r api.RestartRequest, _ bool) (bool, error) {
+	m := w.st.Member(r.Member)
+	if r.Member == w.refuses {
+		return false, errors.New(r.Member + " does not answer")
+	}
+	if m.Role != r.Role {
+		return false, fmt.Errorf("%s is not a %s", r.Member, r.Role)
+	}
+	if r.OnlyPending && w.waits[r.Member] == 0 {
+		return false, nil
+	}
+	w.waits[r.Member] = max(w.waits[r.Member]-1, 0)
+	w.log = append(w.log, r.Member)
+	if w.after != nil {
+		w.after(w, r.Member)
+	}
+	return true, nil
+}
+
 func TestRestartOrder(t *testing.T) {
+	everybody := map[string]int{"pg1": 1, "pg2": 1, "pg3": 1}
 	for name, c := range map[string]struct {
 		members []string
 		pending bool
+		waits   map[string]int
 		change  func(*api.Status)
-		want    []string
-		refusal string
+		after   func(w *world, name string)
+		refuses string
+		want    string // the restarts in order
+		err     string
 	}{
-		"all, the primary last": {nil, false, nil, []string{"pg1", "pg3", "pg2"}, ""},
-		"one":                   {[]string{"pg3"}, false, nil, []string{"pg3"}, ""},
-		"only where it is due":  {nil, true, func(s *api.Status) { s.Members[1].PendingRestart = true }, []string{"pg2"}, ""},
-		"none due":              {nil, true, nil, nil, ""},
-		"a witness":             {[]string{"w1"}, false, nil, nil, "is a witness"},
-		"a stranger":            {[]string{"pg9"}, false, nil, nil, "no member pg9"},
-		"one is away":           {nil, false, func(s *api.Status) { s.Members[2].State = api.Unreachable }, nil, "pg3 is not heard from"},
-		"another is away":       {[]string{"pg1"}, false, func(s *api.Status) { s.Members[2].State = api.Unreachable }, []string{"pg1"}, ""},
+		"all, the primary last":     {want: "pg1 pg3 pg2"},
+		"one":                       {members: []string{"pg3"}, want: "pg3"},
+		"the primary":               {members: []string{"pg2"}, want: "pg2"},
+		"only where it is due":      {pending: true, waits: map[string]int{"pg2": 1}, want: "pg2"},
+		"raised":                    {pending: true, waits: everybody, want: "pg1 pg3 pg2"},
+		"none due":                  {pending: true},
+		"a witness":                 {members: []string{"w1"}, err: "is a witness"},
+		"a stranger":                {members: []string{"pg9"}, err: "no member pg9"},
+		"one is away":               {change: func(s *api.Status) { s.Members[2].State = api.Unreachable }, err: "pg3 is not heard from"},
+		"one is away, others named": {members: []string{"pg1"}, change: func(s *api.Status) { s.Members[2].State = api.Unreachable }, want: "pg1"},
+		"one that may wait is away": {pending: true, waits: everybody, change: func(s *api.Status) { s.Members[2].State = api.Unreachable }, err: "pg3 is not heard from"},
+		"one can't be asked":        {pending: true, waits: everybody, refuses: "pg3", want: "pg1", err: "pg3 does not answer"},
+		"its old flag says nothing": {pending: true, waits: everybody, change: func(s *api.Status) { s.Members[0].PendingRestart = true }, want: "pg1 pg3 pg2"},
+		"nobody reigns":             {change: func(s *api.Status) { s.Primary = "" }, err: "nobody is primary"},
+		"lowered: due on the standbys after the primary": {pending: true, waits: map[string]int{"pg2": 1}, want: "pg2 pg1 pg3", after: func(w *world, name string) {
+			if name == "pg2" {
+				w.waits["pg1"], w.waits["pg3"] = 1, 1
+			}
+		}},
+		"one raised, another lowered": {want: "pg1 pg3 pg2 pg1 pg3", after: func(w *world, name string) {
+			if name == "pg2" {
+				w.waits["pg1"], w.waits["pg3"] = 1, 1
+			}
+		}},
+		"a failover in the middle": {want: "pg1 pg3 pg2", after: func(w *world, name string) {
+			if name == "pg3" {
+				w.st.Primary, w.st.Members[1].Role, w.st.Members[0].Role = "pg1", api.Standby, api.Primary
+			}
+		}},
 	} {
-		got, err := restartOrder(three(c.change), c.members, c.pending)
-		if c.refusal == "" && (err != nil || !reflect.DeepEqual(got, c.want)) || c.refusal != "" && (err == nil || !strings.Contains(err.Error(), c.refusal)) {
-			t.Errorf("%s: %v %v, want %v %s", name, got, err, c.want, c.refusal)
-		}
+		t.Run(name, func(t *testing.T) {
+			w := &world{st: three(c.change), waits: map[string]int{}, after: c.after, refuses: c.refuses}
+			maps.Copy(w.waits, c.waits)
+			r := round{status: func() (*api.Status, error) { return w.st, nil }, restart: w.restart}
+			done, err := r.all(c.members, c.pending)
+			if got := strings.Join(w.log, " "); got != c.want {
+				t.Errorf("restarted %q, want %q", got, c.want)
+			}
+			if (err == nil) != (c.err == "") || err != nil && !strings.Contains(err.Error(), c.err) {
+				t.Errorf("error %v, want %q", err, c.err)
+			}
+			slices.Sort(w.log)
+			slices.Sort(done)
+			if !slices.Equal(slices.Compact(w.log), done) {
+				t.Errorf("says that it restarted %v", done)
+			}
+		})
 	}
 }
 

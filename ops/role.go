@@ -2,6 +2,7 @@ package ops
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"time"
 
@@ -20,11 +21,8 @@ type Moved struct {
 // Switchover hands the primary's role over, to the named member or the best. With dryRun nothing changes, and the steps say
 // what would.
 func (c *Cluster) Switchover(ctx context.Context, to string, dryRun bool, progress func(api.Progress)) (Moved, error) {
-	st, err := c.look(ctx)
+	st, err := patiently(ctx, func() (*api.Status, error) { return c.look(ctx) }, func(st *api.Status) error { return mayHandOver(st, to) })
 	if err != nil {
-		return Moved{}, err
-	}
-	if err := mayHandOver(st, to); err != nil {
 		return Moved{}, err
 	}
 	began := time.Now()
@@ -35,15 +33,52 @@ func (c *Cluster) Switchover(ctx context.Context, to string, dryRun bool, progre
 	return c.moved(ctx, st, began)
 }
 
+// patience is how long a reason against a switchover may last that passes by itself: what one member says of another is up to
+// a third of a second old, and a server that was just restarted takes a moment to follow.
+const patience = 5 * time.Second
+
+// patiently looks until nothing speaks against what is wanted, or the reason is not one that passes, or patience ends.
+func patiently(ctx context.Context, look func() (*api.Status, error), may func(*api.Status) error) (*api.Status, error) {
+	ctx, cancel := context.WithTimeout(ctx, patience)
+	defer cancel()
+	tick := time.NewTicker(100 * time.Millisecond)
+	defer tick.Stop()
+	for {
+		st, err := look()
+		if err != nil {
+			return nil, err
+		}
+		err = may(st)
+		var passing *passingError
+		if !errors.As(err, &passing) {
+			return st, err
+		}
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			return nil, passing.Refused
+		}
+	}
+}
+
+// passingError is a refusal whose reason may pass by itself.
+type passingError struct{ *Refused }
+
+func (e *passingError) Unwrap() error { return e.Refused }
+
+func notYet(format string, args ...any) error {
+	return &passingError{&Refused{fmt.Sprintf(format, args...)}}
+}
+
 // mayHandOver gives the reasons against a switchover that can be seen from here; the primary looks again for itself.
 func mayHandOver(st *api.Status, to string) error {
 	switch {
 	case st.Phase != cluster.Reigning || st.Primary == "":
-		return refuse("nobody is primary now, so there is nobody to hand over; wait, or see standfast status")
+		return notYet("nobody is primary now, so there is nobody to hand over; wait, or see standfast status")
 	case to == st.Primary:
 		return refuse("%s is the primary already", to)
 	case to == "" && ready(st) == "":
-		return refuse("no standby is ready to take over; see standfast status")
+		return notYet("no standby is ready to take over; see standfast status")
 	case to == "":
 		return nil
 	}
@@ -54,7 +89,7 @@ func mayHandOver(st *api.Status, to string) error {
 	case m.State == api.Unreachable:
 		return refuse("%s is not heard from; choose another or bring it back first", to)
 	case m.State != api.Running || !m.Attached:
-		return refuse("%s does not follow %s now (%s), so it can't take over without loss; wait until it is running", to, st.Primary, m.State)
+		return notYet("%s does not follow %s now (%s), so it can't take over without loss; wait until it is running", to, st.Primary, m.State)
 	}
 	return nil
 }

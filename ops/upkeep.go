@@ -2,56 +2,11 @@ package ops
 
 import (
 	"context"
-	"slices"
 	"time"
 
 	"standfast/api"
 	"standfast/config"
 )
-
-// Restart restarts PostgreSQL on the named members, or on all: one after another, standbys first and the primary last, so
-// that each finds the others well. It gives up on a member that does not follow again within the time.
-func (c *Cluster) Restart(ctx context.Context, members []string, onlyPending bool, within time.Duration, progress func(api.Progress)) ([]string, error) {
-	st, err := c.look(ctx)
-	if err != nil {
-		return nil, err
-	}
-	order, err := restartOrder(st, members, onlyPending)
-	if err != nil {
-		return nil, err
-	}
-	for i, name := range order {
-		if err := c.Client.Restart(ctx, api.RestartRequest{Member: name, OnlyPending: onlyPending, Timeout: within}, progress); err != nil {
-			return order[:i], err // it names the member
-		}
-	}
-	return order, nil
-}
-
-func restartOrder(st *api.Status, members []string, onlyPending bool) ([]string, error) {
-	for _, name := range members {
-		m := st.Member(name)
-		switch {
-		case m == nil:
-			return nil, refuse("there is no member %s; there are %v", name, Names(st))
-		case m.Role == api.Witness:
-			return nil, refuse("%s is a witness and has no PostgreSQL to restart", name)
-		}
-	}
-	var standbys, primary []string
-	for _, m := range st.Members {
-		switch {
-		case m.Role == api.Witness, len(members) > 0 && !slices.Contains(members, m.Name), onlyPending && !m.PendingRestart:
-		case m.State == api.Unreachable:
-			return nil, refuse("%s is not heard from; bring it back first, or name the members to restart", m.Name)
-		case m.Name == st.Primary:
-			primary = append(primary, m.Name)
-		default:
-			standbys = append(standbys, m.Name)
-		}
-	}
-	return append(standbys, primary...), nil
-}
 
 // Reclone replaces a member's data by a new copy of the primary's.
 func (c *Cluster) Reclone(ctx context.Context, member string, force bool, progress func(api.Progress)) error {

@@ -43,15 +43,23 @@ func (s *Server) Adopt(ctx context.Context) (bool, error) {
 		return false, err
 	}
 	s.setWatch(w)
+	if standby, err := s.StandbyData(); err != nil || standby && c.startedWith(pid, "hot_standby=off") {
+		return false, errors.Join(err, s.KillAll(ctx)) // left in the middle of promoteLowered: it would answer nobody for ever
+	}
 	if !c.startedHere(pid) {
 		return true, fmt.Errorf("adopt process %d: %w", pid, ErrForeignStart)
 	}
 	return true, nil
 }
 
-// startedHere reports whether a postmaster was given the relay on its command line. Only its children change what
-// /proc shows as theirs.
+// startedHere reports whether a postmaster was given the relay on its command line.
 func (c Config) startedHere(pid int) bool {
+	return c.startedWith(pid, "primary_conninfo="+c.relayConninfo())
+}
+
+// startedWith reports whether a postmaster's command line holds the setting. Only its children change what /proc shows as
+// theirs.
+func (c Config) startedWith(pid int, setting string) bool {
 	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/cmdline", pid))
-	return err == nil && bytes.Contains(b, []byte("\x00primary_conninfo="+c.relayConninfo()+"\x00"))
+	return err == nil && bytes.Contains(b, []byte("\x00"+setting+"\x00"))
 }

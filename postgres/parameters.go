@@ -120,34 +120,71 @@ func fitsMemory(out string) error {
 	return nil
 }
 
+// Waiting says which of the cluster's parameters are not in force yet, and what each waits for. All lists are sorted.
+type Waiting struct {
+	Restart []string // for a restart of this server
+
+	// Raised and Lowered are those of Restart in which a standby must not have less than its primary ("Hot Standby",
+	// section "Administrator's Overview"): raised on the standbys first and on the primary last, lowered the other way
+	// round.
+	Raised, Lowered []string
+
+	// Primary lists what has been lowered and is kept up on this standby, for its primary has been running with more.
+	Primary []string
+}
+
 // ApplyParameters checks the cluster's parameters, keeps them for this and later starts, and puts in force what needs no
-// restart, the site's lines of pg_hba.conf and pg_ident.conf (SetConfig) included. It returns the parameters that wait for one. When PostgreSQL refuses, nothing has changed. A server that does
-// not run takes them at its next start.
-func (s *Server) ApplyParameters(ctx context.Context, params map[string]string) (pendingRestart []string, err error) {
+// restart, the site's lines of pg_hba.conf and pg_ident.conf (SetConfig) included. It returns what waits. When PostgreSQL
+// refuses, nothing has changed. A server that does not run takes them at its next start.
+func (s *Server) ApplyParameters(ctx context.Context, params map[string]string) (Waiting, error) {
 	if err := s.CheckParameters(ctx, params); err != nil {
-		return nil, err
+		return Waiting{}, err
 	}
 	cfg := s.config()
 	cfg.Parameters = maps.Clone(params)
 	if s.postmaster() == nil {
 		s.SetConfig(cfg)
-		return nil, nil
+		return Waiting{}, nil
 	}
-	control, err := cfg.controlData(ctx)
+	w, err := s.putInForce(ctx, cfg)
 	if err != nil {
-		return nil, fmt.Errorf("apply parameters: %w", err)
+		return Waiting{}, fmt.Errorf("apply parameters: %w", err)
+	}
+	return w, nil
+}
+
+// RefreshParameters does what ApplyParameters does with the parameters that it kept. What a server may have depends on
+// whether it is a standby, and on a standby on what it has replayed of its primary's.
+func (s *Server) RefreshParameters(ctx context.Context) (Waiting, error) {
+	if s.postmaster() == nil {
+		return Waiting{}, nil
+	}
+	w, err := s.putInForce(ctx, s.config())
+	if err != nil {
+		return Waiting{}, fmt.Errorf("refresh parameters: %w", err)
+	}
+	return w, nil
+}
+
+// putInForce writes the file that the server's role allows, reloads it, and asks what waits.
+func (s *Server) putInForce(ctx context.Context, cfg Config) (Waiting, error) {
+	s.files.Lock()
+	defer s.files.Unlock()
+	floors, err := s.floorsNow(ctx, cfg)
+	if err != nil {
+		return Waiting{}, err
 	}
 	old, err := os.ReadFile(cfg.confFile())
 	if err != nil {
-		return nil, fmt.Errorf("apply parameters: %w", err)
+		return Waiting{}, err
 	}
-	text := []byte(cfg.confText(params, control.Floors))
+	text := []byte(cfg.confText(floors))
 	if !bytes.Equal(old, text) {
 		if err := s.replaceConf(ctx, cfg, old, text); err != nil {
-			return nil, fmt.Errorf("apply parameters: %w", err)
+			return Waiting{}, err
 		}
 	}
-	s.SetConfig(cfg)
+	s.keepParameters(cfg.Parameters)
 	s.door.Lock()
 	open, err := s.ClientsOpen() // the site's lines may have changed with the parameters
 	if err == nil {
@@ -155,9 +192,9 @@ func (s *Server) ApplyParameters(ctx context.Context, params map[string]string) 
 	}
 	s.door.Unlock()
 	if err != nil {
-		return nil, fmt.Errorf("apply the pg_hba lines: %w", err)
+		return Waiting{}, fmt.Errorf("apply the pg_hba lines: %w", err)
 	}
-	return s.PendingRestart(ctx)
+	return s.waiting(ctx, cfg, floors)
 }
 
 // replaceConf puts a new file in force, or the old one back when PostgreSQL finds a fault in the new one after all.
@@ -177,21 +214,4 @@ func (s *Server) replaceConf(ctx context.Context, c Config, old, text []byte) er
 		err = fmt.Errorf("PostgreSQL refuses %s: %s", name, why)
 	}
 	return errors.Join(err, c.writeFile(c.confFile(), old, true))
-}
-
-// PendingRestart lists the parameters whose new values wait for a restart, sorted.
-func (s *Server) PendingRestart(ctx context.Context) ([]string, error) {
-	var names []string
-	err := s.control.use(ctx, func(conn *pgx.Conn) error {
-		rows, err := conn.Query(ctx, "select name from pg_settings where pending_restart order by name")
-		if err != nil {
-			return err
-		}
-		names, err = pgx.CollectRows(rows, pgx.RowTo[string])
-		return err
-	})
-	if err != nil {
-		return nil, fmt.Errorf("look for parameters that wait for a restart: %w", err)
-	}
-	return names, nil
 }

@@ -46,7 +46,7 @@ func (s *Server) promote(ctx context.Context, tl cluster.Timeline, r cluster.Rul
 	if err = errors.Join(err, <-ready); err != nil {
 		return err
 	}
-	have, err := s.leaveRecovery(ctx)
+	have, err := s.leave(ctx, names)
 	if err != nil {
 		return err
 	}
@@ -89,6 +89,18 @@ func (s *Server) prepareTimeline(ctx context.Context, tl cluster.Timeline) error
 		return err
 	}
 	return s.EnsureSlots(ctx, s.config().Members)
+}
+
+// leave ends recovery and returns the new timeline. On return the names are in force.
+func (s *Server) leave(ctx context.Context, names cluster.Rule) (cluster.Timeline, error) {
+	lower, err := s.lowers(ctx)
+	switch {
+	case err != nil:
+		return 0, err
+	case lower:
+		return s.promoteLowered(ctx, names)
+	}
+	return s.leaveRecovery(ctx)
 }
 
 // skipTimelines makes PostgreSQL take tl as its next timeline. It takes the first number above its own that has no

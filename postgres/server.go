@@ -15,6 +15,7 @@ import (
 	"os"
 	"path/filepath"
 	"sync"
+	"sync/atomic"
 	"syscall"
 
 	"standfast/pgconf"
@@ -46,6 +47,8 @@ type Config struct {
 
 	// Tablespaces maps the source's tablespace paths to this host's, for a clone; those not named keep their paths.
 	Tablespaces map[string]string
+
+	unseen bool // started with hot_standby off: it lets nobody in before it is promoted (see promoteLowered)
 }
 
 // Server is one PostgreSQL of one data directory. Its methods may be called at the same time.
@@ -58,7 +61,9 @@ type Server struct {
 	observer session // kept for Observe
 	control  session // kept for everything else
 	probe    probe
-	door     sync.Mutex // held while pg_hba is opened, closed or rewritten as it is
+	door     sync.Mutex  // held while pg_hba is opened, closed or rewritten as it is
+	files    sync.Mutex  // held while our configuration file is replaced under a running server; taken before door
+	lower    atomic.Bool // see Lower
 	known    known
 	verb     chan struct{} // holds one token: verbs that start, stop or replace data exclude each other
 }
@@ -90,6 +95,13 @@ func (s *Server) config() Config {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.cfg
+}
+
+// keepParameters changes nothing but the parameters of what the next verbs work with.
+func (s *Server) keepParameters(params map[string]string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.cfg.Parameters = params
 }
 
 // Close lets go of the server without stopping it: connections are closed and its death is no longer watched.

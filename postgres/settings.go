@@ -43,7 +43,7 @@ func (c Config) commandLine() []pgconf.Setting {
 		{Name: "primary_slot_name", Value: c.slot()},
 		{Name: "recovery_target_timeline", Value: "latest"},
 		{Name: "restore_command", Value: ""},
-		{Name: "hot_standby", Value: "on"},
+		{Name: "hot_standby", Value: onOff(!c.unseen)},
 		{Name: "wal_log_hints", Value: "on"},
 		{Name: "fsync", Value: "on"},
 		{Name: "full_page_writes", Value: "on"},
@@ -59,6 +59,13 @@ func (c Config) commandLine() []pgconf.Setting {
 			pgconf.Setting{Name: "ssl_key_file", Value: c.Key})
 	}
 	return out
+}
+
+func onOff(on bool) string {
+	if on {
+		return "on"
+	}
+	return "off"
 }
 
 // relayConninfo is how the WAL receiver finds the relay: a Unix socket that carries no TLS, for the relay speaks TLS to
@@ -122,26 +129,23 @@ func (c Config) slotKeep() string {
 	return "4GB"
 }
 
-// builtin are PostgreSQL's own defaults of what a standby must not set lower than its primary.
-var builtin = map[string]string{
-	"max_connections": "100", "max_worker_processes": "8", "max_prepared_transactions": "0", "max_locks_per_transaction": "64",
-}
-
-// confText renders our configuration file: the site's own postgresql.conf lowest, then our defaults, then the cluster's
-// parameters. floors are what a standby must not go below (see pgconf.Control).
-func (c Config) confText(params map[string]string, floors map[string]int) string {
+// settings are our defaults with the cluster's parameters over them, but for those that are ours.
+func (c Config) settings() map[string]string {
 	m := c.defaults()
-	for k, v := range params {
+	for k, v := range c.Parameters {
 		if _, ours := c.owned(k); !ours {
 			m[strings.ToLower(k)] = v
 		}
 	}
+	return m
+}
+
+// confText renders our configuration file: the site's own postgresql.conf lowest, then our defaults, then the cluster's
+// parameters. floors are what a standby must not go below (see pgconf.Control); a primary has none.
+func (c Config) confText(floors map[string]int) string {
+	m := c.settings()
 	for k, least := range floors {
-		have := m[k]
-		if have == "" {
-			have = builtin[k]
-		}
-		if v, err := strconv.Atoi(have); err == nil && v < least {
+		if v, ok := wanted(m, k); ok && v < least {
 			m[k] = strconv.Itoa(least)
 		}
 	}
@@ -171,7 +175,7 @@ func (c Config) ident() string {
 // nobody can meet and nothing of ours (a clone or a rewind has brought the source's).
 func (c Config) settle(floors map[string]int) error {
 	if err := errors.Join(
-		c.writeFile(c.confFile(), []byte(c.confText(c.Parameters, floors)), false),
+		c.writeFile(c.confFile(), []byte(c.confText(floors)), false),
 		c.writeFile(c.hbaFile(), []byte(c.hba(false)), false),
 		c.writeFile(c.identFile(), []byte(c.ident()), false),
 	); err != nil {

@@ -37,9 +37,9 @@ func TestParameters(t *testing.T) {
 			t.Errorf("%s = %s: %v", c.name, c.value, err)
 		}
 	}
-	pending, err := a.ApplyParameters(ctx, map[string]string{"shared_buffers": "24MB", "max_connections": "30", "work_mem": "5MB"})
-	if err != nil || !slices.Equal(pending, []string{"shared_buffers"}) {
-		t.Fatalf("waiting for a restart: %v, %v", pending, err)
+	waiting, err := a.ApplyParameters(ctx, map[string]string{"shared_buffers": "24MB", "max_connections": "30", "work_mem": "5MB"})
+	if err != nil || !slices.Equal(waiting.Restart, []string{"shared_buffers"}) || waiting.Raised != nil {
+		t.Fatalf("waiting: %+v, %v", waiting, err)
 	}
 	if got := a.value(t, "show work_mem"); got != "5MB" {
 		t.Fatalf("work_mem is %s", got)

@@ -60,7 +60,15 @@ func (s *Server) launch(ctx context.Context, c Config) error {
 	if err != nil {
 		return fmt.Errorf("start PostgreSQL: %w", err)
 	}
-	if err := errors.Join(c.settle(control.Floors), c.makeDir(c.SocketDir), c.dropStaleLocks()); err != nil {
+	standby, err := s.StandbyData()
+	if err != nil {
+		return fmt.Errorf("start PostgreSQL: %w", err)
+	}
+	floors := control.Floors
+	if !standby || c.unseen {
+		floors = nil
+	}
+	if err := errors.Join(c.settle(floors), c.makeDir(c.SocketDir), c.dropStaleLocks()); err != nil {
 		return fmt.Errorf("start PostgreSQL: %w", err)
 	}
 	log, err := c.openLog()

@@ -8,7 +8,6 @@ import (
 	"time"
 
 	"standfast/api"
-	"standfast/ops"
 	"standfast/playground/load"
 )
 
@@ -88,53 +87,4 @@ func TestPause(t *testing.T) {
 // progress writes the steps of an operation into the test's log.
 func progress(t *testing.T) func(api.Progress) {
 	return func(p api.Progress) { t.Logf("%s: %s", p.Step, p.Text) }
-}
-
-// TestParameterRefused: what PostgreSQL refuses is rejected when it is set, in its own words, and changes nothing.
-func TestParameterRefused(t *testing.T) {
-	s := begin(t)
-	for _, q := range []struct{ key, value string }{
-		{"work_mem", "lots"}, {"max_connections", "1000000000"}, {"no_such_parameter", "1"},
-	} {
-		ctx, cancel := context.WithTimeout(all, operation)
-		_, err := s.r.Client().SetKeys(ctx, []ops.SetKey{{Key: "postgresql.parameters." + q.key, Value: q.value}}, false, progress(t))
-		cancel()
-		if err == nil {
-			t.Errorf("%s = %s was accepted", q.key, q.value)
-			continue
-		}
-		t.Logf("%s = %s: %v", q.key, q.value, err)
-		if !mentions(err.Error(), q.key) {
-			t.Errorf("the refusal of %s does not name it: %v", q.key, err)
-		}
-	}
-	s.unmoved()
-}
-
-// TestParameterNeedsRestart: it is agreed at once, shown as waiting, and in force after the restart.
-func TestParameterNeedsRestart(t *testing.T) {
-	s := begin(t)
-	ctx, cancel := context.WithTimeout(all, 2*operation)
-	defer cancel()
-	_, err := s.r.Client().SetKeys(ctx, []ops.SetKey{{Key: "postgresql.parameters.max_connections", Value: "123"}}, false, progress(t))
-	must(t, err)
-	must(t, s.r.Await(ctx, "every member shows that it waits for a restart", func(all map[string]*api.Status) string {
-		for _, n := range s.r.Nodes {
-			if st := all[n.Name]; st == nil || !st.Me().PendingRestart {
-				return n.Name + " does not"
-			}
-		}
-		return ""
-	}))
-	restarted, err := s.r.Client().Restart(ctx, nil, true, 0, progress(t))
-	must(t, err)
-	if len(restarted) != len(s.r.Nodes) {
-		t.Errorf("restarted %v of %d members", restarted, len(s.r.Nodes))
-	}
-	s.end()
-	for _, n := range s.r.Nodes {
-		if got := s.ask(s.r.DSN(n.Address, s.r.Ports().Postgres), "SHOW max_connections"); got != "123" { // the server's own port
-			t.Errorf("max_connections is %s on %s", got, n.Name)
-		}
-	}
 }
