@@ -53,6 +53,10 @@ type Config struct {
 	// Extra completes a beat with what only the owner knows (sessions, draining, pending restarts).
 	Extra func(*cluster.Beat)
 
+	// Release is called first when this member stops to serve as primary (Fence, Expel), before anything that may take time:
+	// the floating address must not wait for a hung disk. It must be done, or give up, within a moment. It may be nil.
+	Release func()
+
 	// OnView is called after each look with what was seen and where clients go. It must not block.
 	OnView func(cluster.View, cluster.Route)
 }

@@ -33,8 +33,11 @@ func (a *Agent) hurry(v cluster.View, acts []cluster.Action) {
 	if v.State != nil && v.Postgres.Data == cluster.DataReady {
 		hot = hot || awaits(v)
 	}
-	if _, promoting := v.Doing.(cluster.Promote); promoting {
-		hot = false // it looks itself, and looks beside it would take the processor from it
+	switch v.Doing.(type) {
+	case cluster.Promote, cluster.Handover, cluster.Stop:
+		// They look themselves and tell of their end. Looks beside them take time from a promotion, and each one at a server that
+		// is stopping is a process that it has to wait for.
+		hot = false
 	}
 	what := fmt.Sprint(acts, v.Relay.Term, v.Relay.Held, v.Promised)
 	if v.State != nil {

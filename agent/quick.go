@@ -58,6 +58,7 @@ func (a *Agent) fence(ctx context.Context, x cluster.Fence) error {
 	a.mu.Lock()
 	a.admitted, a.termRow, a.termRowOf, a.openNow = 0, 0, 0, false
 	a.mu.Unlock()
+	a.release()
 	a.cfg.Relay.Detach(x.Reason)
 	ctx, cancel := context.WithTimeout(ctx, fenceBound)
 	defer cancel()
@@ -73,6 +74,12 @@ func (a *Agent) fence(ctx context.Context, x cluster.Fence) error {
 	a.running, a.pg.Up, a.stalled, a.pgAt = stuck != nil, false, "", a.looks.Add(1)
 	a.mu.Unlock()
 	return nil
+}
+
+func (a *Agent) release() {
+	if a.cfg.Release != nil {
+		a.cfg.Release()
+	}
 }
 
 // doPromise raises the relay's floor first and writes the promise second: from the first on nothing of an earlier term is
@@ -265,6 +272,7 @@ func (a *Agent) expel(ctx context.Context, x cluster.Expel) error {
 	a.mu.Lock()
 	a.admitted, a.mustClose = 0, true
 	a.mu.Unlock()
+	a.release()
 	ctx, cancel := context.WithTimeout(ctx, sqlBound)
 	defer cancel()
 	if err := a.cfg.Postgres.CloseClients(ctx, true); err != nil {

@@ -183,10 +183,13 @@ type Backend struct {
 
 // Address is one floating address and who holds it.
 type Address struct {
-	Address   string `json:"address"`
-	Interface string `json:"interface,omitempty"`
-	Follows   string `json:"follows,omitempty"` // "primary" or "reader"
-	Holder    string `json:"holder,omitempty"`  // "": nobody
+	Address   string    `json:"address"`
+	Interface string    `json:"interface,omitempty"`   // of this member, where it is or was last
+	Follows   string    `json:"follows,omitempty"`     // "primary" or "standby"
+	Holder    string    `json:"holder,omitempty"`      // "": nobody
+	Since     time.Time `json:"since,omitzero"`        // this member holds it since
+	Announced time.Time `json:"announced_at,omitzero"` // this member told its neighbours last
+	Error     string    `json:"error,omitempty"`       // why this member does not hold it as it should
 }
 
 // Entry is one term in the history, field by field what the store keeps, so that one converts into the other.

@@ -138,8 +138,19 @@ func writeStatus(w io.Writer, s style, st *api.Status, failed []error, now time.
 	if st.Commit.Text != "" {
 		fmt.Fprintln(w, wrap(st.Commit.Text, s.width-1, ""))
 	}
+	for _, a := range st.Address {
+		fmt.Fprintln(w, wrap(addressLine(s, a), s.width-1, "  "))
+	}
 	fmt.Fprintln(w)
 	writeMembers(w, s, st)
+}
+
+func addressLine(s style, a api.Address) string {
+	holder := "held by " + s.bold(a.Holder)
+	if a.Holder == "" {
+		holder = s.bad("held by nobody")
+	}
+	return fmt.Sprintf("%s follows the %s · %s", a.Address, a.Follows, holder)
 }
 
 // ago gives the two largest units of a time span.

@@ -14,6 +14,8 @@ import (
 func wide() *api.Status {
 	st := &api.Status{Cluster: "production", Term: 1234, Primary: "database_one", Phase: cluster.Reigning, Since: time.Unix(0, 0), Timeline: 120,
 		Warnings: []string{"database_two is not heard from for 3 min: see whether the host is up and its network is connected; automatic failover still works"}}
+	st.Address = []api.Address{{Address: "10.0.1.50", Follows: "primary", Holder: "database_one"},
+		{Address: "2001:db8:1234:5678:9abc:def0:1234:5678", Follows: "standby"}}
 	lag := int64(123 << 20)
 	seconds := 4000.0
 	for _, n := range []string{"database_one", "database_two", "witness_one"} {
@@ -34,7 +36,8 @@ func TestStatusFits(t *testing.T) {
 				t.Errorf("at %d columns a line has %d: %s", width, n, line)
 			}
 		}
-		for _, must := range []string{"database_one", "MEMBER", "ROLE", "STATE", "LAG", "! database_two"} {
+		for _, must := range []string{"database_one", "MEMBER", "ROLE", "STATE", "LAG", "! database_two",
+			"10.0.1.50 follows the primary · held by database_one", "held by nobody"} {
 			if !strings.Contains(b.String(), must) {
 				t.Errorf("at %d columns %s is gone:\n%s", width, must, b.String())
 			}

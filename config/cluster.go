@@ -41,6 +41,14 @@ type PostgreSQL struct {
 	Parameters map[string]Text `yaml:"parameters"` // as in postgresql.conf
 	HBA        []string        `yaml:"hba"`        // lines of pg_hba.conf, kept verbatim between ours
 	Ident      []string        `yaml:"ident"`      // lines of pg_ident.conf
+	Slots      []Slot          `yaml:"slots"`      // logical replication slots that follow a failover
+}
+
+// Slot is a logical replication slot that is made on the primary and is there on whoever is primary next.
+type Slot struct {
+	Name     string `yaml:"name"`
+	Database string `yaml:"database"`
+	Plugin   string `yaml:"plugin"` // the output plugin, such as pgoutput
 }
 
 // DefaultCluster is the configuration of a cluster whose file says nothing.

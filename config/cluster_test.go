@@ -44,11 +44,16 @@ func TestRenderIsReadBack(t *testing.T) {
 		c.AntiFlap = config.Duration(rapid.Int64Range(0, int64(48*time.Hour)).Draw(t, "anti_flap"))
 		c.Router.ReadMaxLagBytes = config.Size(rapid.Int64Range(0, 1<<50).Draw(t, "bytes"))
 		c.PostgreSQL.Parameters = map[string]config.Text{}
-		for _, v := range rapid.SliceOfN(rapid.StringMatching(`[ -~]{0,20}`), 0, 5).Draw(t, "values") {
+		value := rapid.OneOf(rapid.StringMatching(`[ -~]{0,20}`), rapid.SampledFrom([]string{
+			"? !", "? a", "0.90", "1e3", "0017", "0o17", "0x1F", "on", "yes", "null", "~", "1_000", "2026-01-02", "- a", "a: b", "a #b", ".5", "1.", "-1",
+			"+3", "NaN", ".inf", "0b1", "a, b", "\"x\"", "1:30",
+		}))
+		for _, v := range rapid.SliceOfN(value, 0, 5).Draw(t, "values") {
 			c.PostgreSQL.Parameters["my.p"+string(rune('a'+len(c.PostgreSQL.Parameters)))] = config.Text(v)
 		}
 		c.PostgreSQL.HBA = []string{"# " + rapid.StringMatching(`[ -~]{0,20}`).Draw(t, "hba")}
 		c.PostgreSQL.Ident = []string{}
+		c.PostgreSQL.Slots = []config.Slot{{Name: rapid.StringMatching(`[a-r0-9_]{1,9}`).Draw(t, "slot"), Database: rapid.StringMatching(`[A-Za-z][A-Za-z0-9-]{0,9}`).Draw(t, "database"), Plugin: "pgoutput"}}
 		text, err := c.Render()
 		if err != nil {
 			t.Fatal(err)
@@ -79,12 +84,17 @@ func TestClusterErrors(t *testing.T) {
 		"detection: vm\nlease: 3s":               `lease: 3s is shorter than the detection time of 5s, so sessions would be cut before anyone suspects a failure; write 6s`,
 		"copies: 0":                              `copies: 0 under durability quorum means that a commit may be lost with its host; set allow_single_copy: true if that is meant, or copies: 1`,
 		"postgresql: {parameters: {port: 5433}}": `postgresql.parameters.port: is set by Standfast: it follows the member's file; change ports.postgres there`,
-		"postgresql: {parameters: {Synchronous_Commit: local}}": `postgresql.parameters.Synchronous_Commit: local is refused: commits would be acknowledged before a standby has them on disk; leave it at on, or set durability: async`,
-		"postgresql: {parameters: {fsync: off}}":                `postgresql.parameters.fsync: off is refused: an acknowledged commit would be lost with a host's power`,
-		"postgresql: {hba: ['allow all']}":                      `postgresql.hba: line 1, "allow all", does not begin with local, host or hostssl; see pg_hba.conf in PostgreSQL's manual`,
-		"postgresql: {ident: [site alice]}":                     `postgresql.ident: line 1, "site alice", needs a map's name, a system user and a database user`,
-		"router: {fast_path: true, max_sessions: 9}":            `router.fast_path: goes past the router, which could not keep max_sessions then; leave one of the two out (PostgreSQL's max_connections holds either way)`,
-		"router: {read_max_lag_bytes: 16}":                      `"16" is not a size; write a whole number with its unit, such as 64kB, 16MB or 1GB`,
+		"postgresql: {parameters: {Synchronous_Commit: local}}":                                             `postgresql.parameters.Synchronous_Commit: local is refused: commits would be acknowledged before a standby has them on disk; leave it at on, or set durability: async`,
+		"postgresql: {parameters: {fsync: off}}":                                                            `postgresql.parameters.fsync: off is refused: an acknowledged commit would be lost with a host's power`,
+		"postgresql: {hba: ['allow all']}":                                                                  `postgresql.hba: line 1, "allow all", does not begin with local, host or hostssl; see pg_hba.conf in PostgreSQL's manual`,
+		"postgresql: {ident: [site alice]}":                                                                 `postgresql.ident: line 1, "site alice", needs a map's name, a system user and a database user`,
+		"router: {fast_path: true, max_sessions: 9}":                                                        `router.fast_path: goes past the router, which could not keep max_sessions then; leave one of the two out (PostgreSQL's max_connections holds either way)`,
+		"router: {read_max_lag_bytes: 16}":                                                                  `"16" is not a size; write a whole number with its unit, such as 64kB, 16MB or 1GB`,
+		"postgresql: {slots: [{name: A-b, database: d, plugin: p}]}":                                        `postgresql.slots: slot 1: the name "A-b" may hold a-z, 0-9 and _ only, at most 63`,
+		"postgresql: {slots: [{name: standfast_x, database: d, plugin: p}]}":                                `postgresql.slots: slot 1: names that begin with standfast are Standfast's own; choose another than "standfast_x"`,
+		"postgresql: {slots: [{name: a, plugin: p}]}":                                                       `postgresql.slots: slot 1, "a", needs a database and a plugin, such as {name: a, database: app, plugin: pgoutput}`,
+		"postgresql: {slots: [{name: a, database: d, plugin: p}], parameters: {wal_level: replica}}":        `postgresql.parameters.wal_level: replica: the slots under postgresql.slots need logical; write that, or leave it out`,
+		"postgresql: {slots: [{name: a, database: d, plugin: p}], parameters: {hot_standby_feedback: off}}": `postgresql.parameters.hot_standby_feedback: off: the slots under postgresql.slots can't be kept on standbys without it; leave it out`,
 	} {
 		_, err := config.ParseCluster("config", []byte(text))
 		if err == nil || strings.TrimPrefix(err.Error(), "config: ") != want {

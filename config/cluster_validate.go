@@ -52,21 +52,23 @@ var parameterName = regexp.MustCompile(`^[A-Za-z_][A-Za-z0-9_$]*(\.[A-Za-z_][A-Z
 
 // ours are parameters that Standfast sets by itself, with the reason why the site may not.
 var ours = map[string]string{
-	"synchronous_standby_names": "it follows durability and copies; change those",
-	"primary_conninfo":          "standbys connect through the member's relay",
-	"primary_slot_name":         "each member has a slot of its name",
-	"restore_command":           "WAL of any other origin would bypass the election",
-	"recovery_target_timeline":  "standbys follow the primary of the newest term",
-	"restart_after_crash":       "a crashed primary is replaced, not restarted in place",
-	"listen_addresses":          "it follows the member's file; change listen there",
-	"port":                      "it follows the member's file; change ports.postgres there",
-	"unix_socket_directories":   "the member and its server meet there",
-	"data_directory":            "it follows the member's file; change postgres.data_dir there",
-	"hba_file":                  "write your lines under postgresql.hba",
-	"ident_file":                "write your lines under postgresql.ident",
-	"hot_standby":               "standbys serve reads",
-	"wal_log_hints":             "pg_rewind needs it",
-	"cluster_name":              "it is the member's name",
+	"synchronous_standby_names":  "it follows durability and copies; change those",
+	"synchronized_standby_slots": "it follows the commit rule, so that no subscriber gets ahead of it",
+	"sync_replication_slots":     "it is on where wal_level is logical",
+	"primary_conninfo":           "standbys connect through the member's relay",
+	"primary_slot_name":          "each member has a slot of its name",
+	"restore_command":            "WAL of any other origin would bypass the election",
+	"recovery_target_timeline":   "standbys follow the primary of the newest term",
+	"restart_after_crash":        "a crashed primary is replaced, not restarted in place",
+	"listen_addresses":           "it follows the member's file; change listen there",
+	"port":                       "it follows the member's file; change ports.postgres there",
+	"unix_socket_directories":    "the member and its server meet there",
+	"data_directory":             "it follows the member's file; change postgres.data_dir there",
+	"hba_file":                   "write your lines under postgresql.hba",
+	"ident_file":                 "write your lines under postgresql.ident",
+	"hot_standby":                "standbys serve reads",
+	"wal_log_hints":              "pg_rewind needs it",
+	"cluster_name":               "it is the member's name",
 }
 
 // floor are parameters with values that would break a promise.
@@ -80,7 +82,35 @@ var floor = map[string]struct {
 	"wal_level":          {[]string{"minimal"}, "standbys need replica or logical"},
 }
 
+var slotName = regexp.MustCompile(`^[a-z0-9_]{1,63}$`)
+
+func (pg PostgreSQL) validateSlots(p *problems) {
+	const key = "postgresql.slots"
+	seen := map[string]bool{}
+	for i, s := range pg.Slots {
+		p.check(slotName.MatchString(s.Name), key, "slot %d: the name %q may hold a-z, 0-9 and _ only, at most 63", i+1, s.Name)
+		p.check(!strings.HasPrefix(s.Name, "standfast"), key, "slot %d: names that begin with standfast are Standfast's own; choose another than %q", i+1, s.Name)
+		p.check(!seen[s.Name], key, "slot %d: %q is declared twice", i+1, s.Name)
+		p.check(s.Database != "" && s.Plugin != "", key, "slot %d, %q, needs a database and a plugin, such as {name: %s, database: app, plugin: pgoutput}", i+1, s.Name, s.Name)
+		seen[s.Name] = true
+	}
+	if len(pg.Slots) == 0 {
+		return
+	}
+	for _, name := range sortedKeys(pg.Parameters) {
+		v := strings.ToLower(string(pg.Parameters[name]))
+		switch strings.ToLower(name) {
+		case "wal_level":
+			p.check(v == "logical", "postgresql.parameters."+name, "%s: the slots under postgresql.slots need logical; write that, or leave it out", v)
+		case "hot_standby_feedback":
+			off := slices.Contains([]string{"off", "false", "no", "0"}, v)
+			p.check(!off, "postgresql.parameters."+name, "%s: the slots under postgresql.slots can't be kept on standbys without it; leave it out", v)
+		}
+	}
+}
+
 func (pg PostgreSQL) validate(p *problems) {
+	pg.validateSlots(p)
 	for _, name := range sortedKeys(pg.Parameters) {
 		key, low := "postgresql.parameters."+name, strings.ToLower(name)
 		p.check(parameterName.MatchString(name), key, "is not a parameter's name; see \"select name from pg_settings\"")

@@ -1,6 +1,8 @@
 package config
 
 import (
+	"bytes"
+	"encoding/json"
 	"fmt"
 	"regexp"
 	"strconv"
@@ -110,12 +112,22 @@ func (z *Size) UnmarshalYAML(b []byte) error {
 // decode through YAML's own numbers would turn 1e3 or 0o17 into something else.
 type Text string
 
-// MarshalYAML writes plain scalars plainly and quotes the rest.
-func (t Text) MarshalYAML() (any, error) {
-	if n, err := strconv.ParseInt(string(t), 10, 64); err == nil && strconv.FormatInt(n, 10) == string(t) {
-		return n, nil
+// plain is a text that every YAML reader takes for itself when it stands there without quotes.
+var plain = regexp.MustCompile(`^[A-Za-z0-9](?:[A-Za-z0-9_./%, -]*[A-Za-z0-9_./%])?$`)
+
+// MarshalYAML writes plain scalars plainly and quotes the rest, by itself: the encoder writes a text that begins with "? "
+// without quotes, which is then read as a key.
+func (t Text) MarshalYAML() ([]byte, error) {
+	if plain.MatchString(string(t)) && !strings.EqualFold(string(t), "null") {
+		return []byte(t), nil
 	}
-	return string(t), nil
+	var b bytes.Buffer
+	enc := json.NewEncoder(&b) // a JSON string is a YAML string in double quotes
+	enc.SetEscapeHTML(false)
+	if err := enc.Encode(string(t)); err != nil {
+		return nil, err
+	}
+	return bytes.TrimSpace(b.Bytes()), nil
 }
 
 // UnmarshalYAML reads any scalar.

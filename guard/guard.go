@@ -63,7 +63,7 @@ type Config struct {
 
 // Target is what the guard ends when it fires.
 type Target struct {
-	Data      string // PostgreSQL's data directory, absolute and without symbolic links (filepath.EvalSymlinks)
+	Data      string // PostgreSQL's data directory, absolute and without symbolic links (filepath.EvalSymlinks); "" beside Addresses: left alone
 	Cgroup    string // directory of PostgreSQL's own control group (version 2); "": none. Never the agent's own.
 	Addresses []Address
 }
@@ -257,6 +257,7 @@ func (g *Guard) Feed(deadline time.Duration, t Target) error {
 	switch {
 	case deadline <= 0:
 		return fmt.Errorf("feed guard: deadline %v from now: use Disarm to end it", deadline)
+	case t.Data == "" && len(t.Addresses) > 0: // a standby's
 	case t.Data == "" || t.Data != filepath.Clean(t.Data) || !filepath.IsAbs(t.Data):
 		return fmt.Errorf("feed guard: data directory %q: need an absolute path without symbolic links", t.Data)
 	}

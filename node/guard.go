@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"path/filepath"
+	"slices"
 	"sync"
 	"time"
 
@@ -19,6 +20,8 @@ type guarded struct {
 	log   *slog.Logger
 	data  string               // PostgreSQL's data directory, as configured
 	pace  func() time.Duration // least time between two feeds
+	lease func() time.Duration
+	held  func() []guard.Address // floating addresses that are here
 
 	mu       sync.Mutex
 	guard    *guard.Guard
@@ -26,7 +29,8 @@ type guarded struct {
 	armed    bool
 	disarmed bool // disarming was repeated, so that the guard has surely heard it
 	fed      time.Time
-	missing  error // why there is no guard now; nil: there is one
+	target   guard.Target // as fed last
+	missing  error        // why there is no guard now; nil: there is one
 }
 
 // startGuard starts the process that ends PostgreSQL when the agent falls silent. It takes over from the guard of an
@@ -38,7 +42,7 @@ func (n *Node) startGuard(ctx context.Context) (*guarded, error) {
 	lease := func() time.Duration { return time.Duration(n.agreed.get().Lease) }
 	log := n.log.With("part", "guard")
 	g := &guarded{
-		log: log, data: n.cfg.Postgres.DataDir, pace: func() time.Duration { return lease() / 8 },
+		log: log, data: n.cfg.Postgres.DataDir, lease: lease, held: n.addresses.guarded, pace: func() time.Duration { return lease() / 8 },
 		start: func(ctx context.Context) (*guard.Guard, error) {
 			return guard.Start(ctx, guard.Config{Name: n.cfg.StateDir, WatchdogTimeout: lease() / 2, Log: log})
 		},
@@ -133,39 +137,51 @@ func (g *guarded) close() error {
 	return g.now().Close() // an armed one keeps its deadline: the next agent has until then to take over
 }
 
-// Feed answers for PostgreSQL for that long from now on. After the guard has fired, which is only when this agent was
-// silent for too long, it fails until Disarm: whatever ran then is dead. Without a guard, which run sees to and tells of, it
-// does nothing.
+// Feed answers for PostgreSQL, and the floating addresses that are here, for that long from now on. After the guard has
+// fired, which is only when this agent was silent for too long, it fails until Disarm: whatever ran then is dead. Without a
+// guard, which run sees to and tells of, it does nothing.
 func (g *guarded) Feed(within time.Duration) error {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	if g.missing != nil || g.armed && time.Since(g.fed) < min(g.pace(), within/4) {
-		return nil
-	}
-	if g.real == "" { // once: a hung disk must not stop the loop that this is called from
+	if g.real == "" && g.missing == nil { // once: a hung disk must not stop the loop that this is called from
 		data, err := filepath.EvalSymlinks(g.data)
 		if err != nil {
 			return fmt.Errorf("feed the guard: %w", err)
 		}
 		g.real = data
 	}
-	g.fed = time.Now()
-	err := g.guard.Feed(within, guard.Target{Data: g.real})
+	return g.feed(within, guard.Target{Data: g.real, Addresses: g.held()})
+}
+
+// feed answers for the target, at once if it is another than the last, else at its pace.
+func (g *guarded) feed(within time.Duration, t guard.Target) error {
+	same := t.Data == g.target.Data && slices.Equal(t.Addresses, g.target.Addresses)
+	if g.missing != nil || g.armed && same && time.Since(g.fed) < min(g.pace(), within/4) {
+		return nil
+	}
+	g.fed, g.target = time.Now(), t
+	err := g.guard.Feed(within, t)
 	if err == nil || errors.Is(err, guard.ErrFired) {
 		g.armed = true // one that has fired goes on killing until it is disarmed
 	}
 	return err
 }
 
-// Disarm is for a server that is no primary.
+// Disarm is for a server that is no primary. The addresses that are here, a reader's for instance, stay guarded.
 func (g *guarded) Disarm() error {
 	g.mu.Lock()
 	defer g.mu.Unlock()
+	if held := g.held(); len(held) > 0 {
+		err := g.feed(g.lease(), guard.Target{Addresses: held})
+		if !errors.Is(err, guard.ErrFired) {
+			return err
+		}
+	}
 	st := g.guard.Status()
 	if g.missing != nil || !g.armed && st.Left <= 0 && st.AckedSeq == st.LastSeq && g.disarmed || time.Since(g.fed) < disarmPace && !g.armed {
 		return nil
 	}
-	g.fed = time.Now()
+	g.fed, g.target = time.Now(), guard.Target{}
 	err := g.guard.Disarm()
 	if err == nil {
 		// Repeated until the guard has acknowledged it: one that had not yet told of its firing would ignore this.

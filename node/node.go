@@ -50,6 +50,8 @@ type Node struct {
 	guard  *guarded // nil on a witness
 	api    *api.Server
 
+	addresses *addresses
+
 	members     atomic.Pointer[[]cluster.Member]
 	beatBook    atomic.Pointer[addressBook]
 	view        atomic.Pointer[cluster.View]
@@ -79,7 +81,7 @@ func New(cfg config.Node, log *slog.Logger) (*Node, error) {
 		founders = append(founders, m.Member())
 	}
 	n.members.Store(&founders)
-	for _, step := range []func() error{n.makeDirs, n.loadTLS, n.openStore, n.openBeats, n.openPostgres, n.openRouter, n.openAPI, n.openAgent} {
+	for _, step := range []func() error{n.makeDirs, n.loadTLS, n.openStore, n.openBeats, n.openPostgres, n.openRouter, n.openAPI, n.openAddresses, n.openAgent} {
 		if err := step(); err != nil {
 			return nil, errors.Join(err, n.close())
 		}
@@ -100,6 +102,7 @@ func (n *Node) Run(ctx context.Context) (err error) {
 	g.Go(func() error { return named("beats", n.beats.Run(gctx)) })
 	g.Go(func() error { return named("router", n.router.Run(gctx)) })
 	g.Go(func() error { return named("api", n.api.Run(gctx)) })
+	g.Go(func() error { return named("addresses", n.addresses.run(gctx)) })
 	if n.guard != nil {
 		g.Go(func() error { n.guard.run(gctx); return nil })
 	}
@@ -112,6 +115,7 @@ func (n *Node) Run(ctx context.Context) (err error) {
 	w.Go(func() error { return named("store", n.seed(wctx)) })
 	w.Go(func() error { return named("agent", n.agent.Run(wctx)) })
 	w.Go(func() error { return n.keepHouse(wctx) })
+	w.Go(func() error { return n.keepLogical(wctx) })
 	stop := context.AfterFunc(ctx, func() { stopWork(context.Cause(ctx)) })
 	defer stop()
 	werr := w.Wait()

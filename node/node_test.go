@@ -241,6 +241,9 @@ func bare(t *testing.T, self string) (*Node, *mem.Store) {
 	n.agreed.log, n.agreed.cfg = quiet, cfg.Bootstrap
 	founders := cfg.Founders()
 	n.members.Store(&founders)
+	if err := n.openAddresses(); err != nil {
+		t.Fatal(err)
+	}
 	n.router, err = router.New(router.Config{Write: []string{"127.0.0.1:0"}, Log: quiet})
 	if err != nil {
 		t.Fatal(err)

@@ -87,7 +87,7 @@ func (n *Node) postgresConfig() postgres.Config {
 		LogFile: filepath.Join(n.cfg.StateDir, "log", "postgresql.log"), Superuser: "postgres",
 		RelayDir: n.relayDir(), RelayPort: n.cfg.Self().Ports.Postgres,
 		CA: n.tls.files.CA, Cert: n.tls.files.Cert, Key: n.tls.files.Key,
-		Parameters: parameters(c), HBA: c.PostgreSQL.HBA, Ident: c.PostgreSQL.Ident,
+		Parameters: parameters(c), HBA: c.PostgreSQL.HBA, Ident: c.PostgreSQL.Ident, Slots: slots(c),
 		Members: n.dataMembers(), PasswordDir: filepath.Join(n.cfg.StateDir, "passwords"),
 	}
 }
@@ -96,7 +96,7 @@ func (n *Node) openRouter() error {
 	ports := n.cfg.Self().Ports
 	var err error
 	n.router, err = router.New(router.Config{
-		Write: []string{n.cfg.ListenAt(ports.Write)}, Read: []string{n.cfg.ListenAt(ports.Read)},
+		Write: append(n.floatingAt(ports.Write), n.cfg.ListenAt(ports.Write)), Read: append(n.floatingAt(ports.Read), n.cfg.ListenAt(ports.Read)),
 		Limits: routerLimits(n.agreed.get()), Log: n.log.With("part", "router"),
 		Certificate: func() (*tls.Certificate, error) {
 			cert, err := tls.LoadX509KeyPair(n.tls.files.Cert, n.tls.files.Key)
@@ -177,7 +177,7 @@ func (n *Node) openAgent() error {
 		if n.guard, err = n.startGuard(context.Background()); err != nil {
 			return err
 		}
-		cfg.Guard = n.guard
+		cfg.Guard, cfg.Release = n.guard, n.addresses.release
 	}
 	n.agent, err = agent.New(cfg)
 	return err
@@ -203,6 +203,7 @@ func (n *Node) completeBeat(b *cluster.Beat) {
 		b.Sessions += int32(s.Sessions)
 	}
 	b.PendingRestart = len(n.waiting().Restart) > 0
+	b.Addresses = n.addresses.held()
 }
 
 func (n *Node) lastNote() string {

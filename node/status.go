@@ -16,6 +16,7 @@ func (n *Node) Snapshot() *api.Status { return n.status.Load() }
 
 // onView builds the status from what the agent has just seen. It is called from the agent's loop, after every look.
 func (n *Node) onView(v cluster.View, r cluster.Route) {
+	n.addresses.follow(v, r)
 	n.view.Store(&v)
 	n.viewChanged.broadcast()
 	if up, standby := v.Postgres.Up, v.Postgres.Recovery; up != n.wasUp || standby != n.wasStandby {
@@ -87,7 +88,9 @@ func (n *Node) buildStatus(v cluster.View, r cluster.Route, now time.Time) *api.
 		s.Members = append(s.Members, n.memberStatus(v, m, head))
 	}
 	s.Postgres = n.postgresStatus()
+	s.Address = n.addresses.status(v)
 	s.Warnings = append(s.Warnings, warnings(v, r, s)...)
+	s.Warnings = append(s.Warnings, n.addresses.warnings()...)
 	if w := n.guard.warning(); w != "" {
 		s.Warnings = append(s.Warnings, w)
 	}

@@ -11,6 +11,7 @@ const (
 	ReplicationRole = "standfast_replication" // streams WAL, takes base backups; by the member's certificate only
 	RewindRole      = "standfast_rewind"      // reads files for pg_rewind; by the member's certificate only
 	MonitorRole     = "standfast_monitor"     // reads statistics; by password
+	SyncDatabase    = "postgres"              // the one that ReplicationRole may open an ordinary session to, for logical slots
 	localMap        = "standfast"
 	memberMap       = "standfast_members"
 )
@@ -37,7 +38,7 @@ func (h HBA) String() string {
 	w("local all,replication", Identifier(h.Superuser), "peer map="+localMap)
 	w("local all,replication", ours, "reject")
 	if h.TLS {
-		w("hostssl replication", ReplicationRole, "all cert map="+memberMap)
+		w("hostssl replication,"+SyncDatabase, ReplicationRole, "all cert map="+memberMap)
 		w("hostssl all", RewindRole, "all cert map="+memberMap)
 	}
 	w("host all,replication", ours, "all reject")

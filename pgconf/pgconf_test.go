@@ -253,7 +253,7 @@ func TestHBA(t *testing.T) {
 		t.Errorf("closed:\n%s", closed)
 	}
 	for _, f := range []string{open, closed} {
-		cert := strings.Index(f, "hostssl replication standfast_replication all cert map=standfast_members")
+		cert := strings.Index(f, "hostssl replication,postgres standfast_replication all cert map=standfast_members")
 		reject := strings.Index(f, "host all,replication standfast_replication,standfast_rewind all reject")
 		if cert < 0 || reject < cert {
 			t.Errorf("replication is not bound to certificates:\n%s", f)

@@ -147,7 +147,7 @@ func (s *Server) makeRoom(c Config, there sourceFacts, from Source) error {
 	if err != nil {
 		return err
 	}
-	if err := from.touch(func() error { return c.mark(workClone) }); err != nil {
+	if err := from.touch(func() error { return errors.Join(c.mark(workClone), s.disprove()) }); err != nil {
 		return err
 	}
 	s.forget()

@@ -92,7 +92,10 @@ func TestReplicationNeedsTheMembersCertificate(t *testing.T) {
 		{tcp + "user=standfast_rewind" + stranger, false},
 		{tcp + "user=standfast_replication replication=true sslmode=disable", false},
 		{tcp + "user=standfast_replication replication=true sslmode=require", false},
-		{tcp + "user=standfast_replication" + member, false},
+		{tcp + "user=standfast_replication" + member, true}, // slot synchronization
+		{strings.Replace(tcp, "dbname=postgres", "dbname=template1", 1) + "user=standfast_replication" + member, false},
+		{tcp + "user=standfast_replication" + stranger, false},
+		{tcp + "user=standfast_replication sslmode=require", false},
 		{tcp + "user=standfast_rewind sslmode=require", false},
 		{fmt.Sprintf("host=%s port=%d dbname=postgres user=standfast_replication replication=true", a.cfg.SocketDir, a.cfg.Port), false},
 	} {

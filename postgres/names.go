@@ -37,10 +37,15 @@ func (s *Server) SetNames(ctx context.Context, r cluster.Rule, endSenders bool) 
 }
 
 func (s *Server) setNames(ctx context.Context, r cluster.Rule, endSenders bool) error {
+	s.naming.Lock()
+	defer s.naming.Unlock()
 	if r.K > 0 {
 		if err := s.leaveSingleCopy(ctx); err != nil {
 			return err
 		}
+	}
+	if err := s.decodeBehind(ctx, r); err != nil {
+		return err
 	}
 	if endSenders {
 		if err := s.endEnterers(ctx, r); err != nil {

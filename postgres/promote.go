@@ -41,7 +41,7 @@ func (s *Server) promote(ctx context.Context, tl cluster.Timeline, r cluster.Rul
 	s.door.Lock()
 	defer s.door.Unlock()
 	ready := make(chan error, 1)
-	go func() { ready <- s.prepareTimeline(ctx, tl) }()
+	go func() { ready <- s.prepareTimeline(ctx, tl, r) }()
 	err := s.closeDoor(ctx, pgconf.SyncNames(names))
 	if err = errors.Join(err, <-ready); err != nil {
 		return err
@@ -84,11 +84,14 @@ func (s *Server) closeDoor(ctx context.Context, names string) error {
 
 // prepareTimeline does what the promotion to tl needs beside closed doors. Members attach within milliseconds of it, and
 // each needs its slot here.
-func (s *Server) prepareTimeline(ctx context.Context, tl cluster.Timeline) error {
+func (s *Server) prepareTimeline(ctx context.Context, tl cluster.Timeline, r cluster.Rule) error {
 	if err := s.skipTimelines(ctx, tl); err != nil {
 		return err
 	}
-	return s.EnsureSlots(ctx, s.config().Members)
+	if err := s.EnsureSlots(ctx, s.config().Members); err != nil {
+		return err
+	}
+	return s.prepareLogical(ctx, tl, r)
 }
 
 // leave ends recovery and returns the new timeline. On return the names are in force.

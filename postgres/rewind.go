@@ -74,6 +74,9 @@ func (s *Server) rewind(ctx context.Context, from Source) error {
 		return err
 	}
 	s.forget()
+	if err := errors.Join(s.disprove(), c.removeCopies()); err != nil {
+		return err
+	}
 	if err := c.rewindMarked(ctx, args, tl, fork, control.SegmentSize); err != nil {
 		return err
 	}
@@ -125,7 +128,11 @@ func (s *Server) stopCleanly(ctx context.Context, c Config) (pgconf.Control, err
 
 // connectSource opens a session on the source with the rewind role's rights.
 func (c Config) connectSource(ctx context.Context, from Source) (*pgx.Conn, error) {
-	cfg, err := pgx.ParseConfig(c.conninfo(from, pgconf.RewindRole, "standfast_rewind", "postgres").String())
+	return c.connectSourceAs(ctx, from, pgconf.RewindRole, "standfast_rewind")
+}
+
+func (c Config) connectSourceAs(ctx context.Context, from Source, role, application string) (*pgx.Conn, error) {
+	cfg, err := pgx.ParseConfig(c.conninfo(from, role, application, pgconf.SyncDatabase).String())
 	if err != nil {
 		return nil, fmt.Errorf("connect to the source: %w", err)
 	}

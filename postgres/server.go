@@ -45,6 +45,9 @@ type Config struct {
 	// Parameters are the cluster's, from its agreed configuration. Those that safety rests on are ours (see Owned).
 	Parameters map[string]string
 
+	// Slots are the logical replication slots that the cluster declares (see KeepLogicalSlots).
+	Slots []Slot
+
 	// Tablespaces maps the source's tablespace paths to this host's, for a clone; those not named keep their paths.
 	Tablespaces map[string]string
 
@@ -64,6 +67,9 @@ type Server struct {
 	door     sync.Mutex  // held while pg_hba is opened, closed or rewritten as it is
 	files    sync.Mutex  // held while our configuration file is replaced under a running server; taken before door
 	lower    atomic.Bool // see Lower
+	naming   sync.Mutex  // held while the commit rule and what goes with it are changed
+	proofs   sync.Mutex  // held while the file of proofs is read and replaced, and for rounds
+	rounds   map[string]int
 	known    known
 	verb     chan struct{} // holds one token: verbs that start, stop or replace data exclude each other
 }

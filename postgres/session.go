@@ -34,11 +34,28 @@ var sessionSettings = map[string]string{
 
 // connect opens a session over the Unix socket as the superuser.
 func (c Config) connect(ctx context.Context, application string) (*pgx.Conn, error) {
-	cfg, err := pgx.ParseConfig("sslmode=disable")
+	return c.connectTo(ctx, "postgres", application)
+}
+
+// connectTo is connect to another database than postgres.
+func (c Config) connectTo(ctx context.Context, database, application string) (*pgx.Conn, error) {
+	cfg, err := c.session(database, application)
 	if err != nil {
 		return nil, fmt.Errorf("connect to PostgreSQL: %w", err)
 	}
-	cfg.Host, cfg.Port, cfg.User, cfg.Password, cfg.Database = c.SocketDir, uint16(c.Port), c.Superuser, "", "postgres"
+	conn, err := pgx.ConnectConfig(ctx, cfg)
+	if err != nil {
+		return nil, fmt.Errorf("connect to PostgreSQL: %w", err)
+	}
+	return conn, nil
+}
+
+func (c Config) session(database, application string) (*pgx.ConnConfig, error) {
+	cfg, err := pgx.ParseConfig("sslmode=disable")
+	if err != nil {
+		return nil, err
+	}
+	cfg.Host, cfg.Port, cfg.User, cfg.Password, cfg.Database = c.SocketDir, uint16(c.Port), c.Superuser, "", database
 	cfg.TLSConfig, cfg.Fallbacks, cfg.ConnectTimeout = nil, nil, 0
 	cfg.ValidateConnect, cfg.AfterConnect = nil, nil
 	cfg.DefaultQueryExecMode = pgx.QueryExecModeSimpleProtocol
@@ -46,11 +63,7 @@ func (c Config) connect(ctx context.Context, application string) (*pgx.Conn, err
 	for k, v := range sessionSettings {
 		cfg.RuntimeParams[k] = v
 	}
-	conn, err := pgx.ConnectConfig(ctx, cfg)
-	if err != nil {
-		return nil, fmt.Errorf("connect to PostgreSQL: %w", err)
-	}
-	return conn, nil
+	return cfg, nil
 }
 
 // fresh runs f in a session that was opened for it.

@@ -73,6 +73,7 @@ func onOff(on bool) string {
 func (c Config) relayConninfo() string {
 	return pgconf.Conninfo{
 		{"host", c.RelayDir}, {"port", strconv.Itoa(c.RelayPort)}, {"user", pgconf.ReplicationRole},
+		{"dbname", pgconf.SyncDatabase}, // for slot synchronization alone: a WAL receiver replaces it
 		{"application_name", c.Name}, {"sslmode", "disable"}, {"gssencmode", "disable"}, {"options", receiverOptions},
 	}.String()
 }
@@ -86,8 +87,10 @@ func (c Config) owned(name string) (string, bool) {
 		}
 	}
 	switch name {
-	case "synchronous_standby_names":
+	case "synchronous_standby_names", "synchronized_standby_slots":
 		return "it follows the cluster's commit rule", true
+	case "sync_replication_slots":
+		return "Standfast turns it on where wal_level is logical", true
 	case "external_pid_file", "promote_trigger_file", "trigger_file", "standby_mode",
 		"recovery_target", "recovery_target_action", "recovery_target_inclusive", "recovery_target_lsn",
 		"recovery_target_name", "recovery_target_time", "recovery_target_xid", "recovery_end_command",
@@ -100,7 +103,7 @@ func (c Config) owned(name string) (string, bool) {
 // defaults are values that a site may change.
 func (c Config) defaults() map[string]string {
 	return map[string]string{
-		"wal_level":                      "replica",
+		"wal_level":                      c.walLevel(),
 		"max_wal_senders":                "20",
 		"max_replication_slots":          "20",
 		"synchronous_commit":             "on",
@@ -127,6 +130,14 @@ func (c Config) slotKeep() string {
 		}
 	}
 	return "4GB"
+}
+
+// walLevel is what a site that says nothing gets: declared logical slots need it to be logical.
+func (c Config) walLevel() string {
+	if len(c.Slots) > 0 {
+		return walLogical
+	}
+	return "replica"
 }
 
 // settings are our defaults with the cluster's parameters over them, but for those that are ours.

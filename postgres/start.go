@@ -14,6 +14,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"standfast/pgconf"
 )
 
 // pollPace is how often a change is looked for that PostgreSQL tells nobody about.
@@ -80,7 +82,11 @@ func (s *Server) launch(ctx context.Context, c Config) error {
 	if err != nil {
 		return fmt.Errorf("start PostgreSQL: %w", err)
 	}
-	w, err := c.spawn(log)
+	byVersion, err := c.slotSync()
+	if err != nil {
+		return fmt.Errorf("start PostgreSQL: %w", err)
+	}
+	w, err := c.spawn(log, byVersion)
 	if err != nil {
 		return fmt.Errorf("start PostgreSQL: %w", err)
 	}
@@ -89,9 +95,9 @@ func (s *Server) launch(ctx context.Context, c Config) error {
 }
 
 // spawn starts the postmaster in a session of its own, so that nothing that ends the agent ends it too.
-func (c Config) spawn(log *os.File) (*watch, error) {
+func (c Config) spawn(log *os.File, more []pgconf.Setting) (*watch, error) {
 	args := []string{"-D", c.DataDir}
-	for _, p := range c.commandLine() {
+	for _, p := range append(c.commandLine(), more...) {
 		args = append(args, "-c", p.Name+"="+p.Value)
 	}
 	like := c.command(context.Background(), "postgres", args...)

@@ -1,6 +1,7 @@
 package postgres_test
 
 import (
+	"bytes"
 	"context"
 	"crypto/ecdsa"
 	"crypto/elliptic"
@@ -207,7 +208,15 @@ func newForwarder(t *testing.T, path string, cfg *tls.Config) *forwarder {
 
 func (f *forwarder) serve(c net.Conn) {
 	defer c.Close()
+	hello, err := readHello(c)
+	if err != nil {
+		return
+	}
 	f.mu.Lock()
+	if f.target == "" && !bytes.Contains(hello, []byte("\x00replication\x00")) {
+		f.mu.Unlock() // slot synchronization is not held: a promotion would wait for it
+		return
+	}
 	f.open[c] = true
 	f.held++
 	f.events <- "held"
@@ -234,6 +243,9 @@ func (f *forwarder) serve(c net.Conn) {
 	f.open[up] = true
 	f.mu.Unlock()
 	defer f.forget(up)
+	if _, err := up.Write(hello); err != nil {
+		return
+	}
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
@@ -243,6 +255,21 @@ func (f *forwarder) serve(c net.Conn) {
 	_, _ = io.Copy(c, up)
 	c.Close()
 	<-done
+}
+
+// readHello reads a StartupMessage, its length included ("Message Formats").
+func readHello(c net.Conn) ([]byte, error) {
+	head := make([]byte, 4)
+	if _, err := io.ReadFull(c, head); err != nil {
+		return nil, err
+	}
+	n := binary.BigEndian.Uint32(head)
+	if n < 8 || n > 10000 {
+		return nil, fmt.Errorf("StartupMessage of %d bytes", n)
+	}
+	msg := append(head, make([]byte, n-4)...)
+	_, err := io.ReadFull(c, msg[4:])
+	return msg, err
 }
 
 func (f *forwarder) forget(c net.Conn) {

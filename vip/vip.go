@@ -22,8 +22,9 @@ type Config struct {
 	// stranger, but one that lags behind. It may be nil.
 	Members func() []netip.Addr
 
-	// Changed is called after the status of an address has changed. It must not block. It may be nil.
-	Changed func(Status)
+	// Changed is called after the status of an address has changed; was says whether it was held before. It must not block.
+	// It may be nil.
+	Changed func(s Status, was bool)
 
 	Log *slog.Logger // nil: slog.Default()
 }
@@ -87,7 +88,7 @@ func New(cfg Config) *Floating {
 		cfg.Members = func() []netip.Addr { return nil }
 	}
 	if cfg.Changed == nil {
-		cfg.Changed = func(Status) {}
+		cfg.Changed = func(Status, bool) {}
 	}
 	if cfg.Log == nil {
 		cfg.Log = slog.Default()
@@ -206,7 +207,7 @@ func (f *Floating) note(s Status) {
 	f.status[s.Address.IP] = s
 	f.mu.Unlock()
 	if s.Held != old.Held || s.Wanted != old.Wanted || text(s.Err) != text(old.Err) {
-		f.cfg.Changed(s)
+		f.cfg.Changed(s, old.Held)
 	}
 }
 

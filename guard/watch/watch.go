@@ -242,7 +242,12 @@ func (g *guard) fire() {
 	}
 	killed, _ := g.sweep.look(g.held.Data, g.held.Cgroup, true)
 	g.ack()
-	say("not fed in time: killed " + strconv.Itoa(killed) + " processes of PostgreSQL in " + g.held.Data)
+	if n := len(g.held.Addresses); n > 0 {
+		say("not fed in time: removed " + strconv.Itoa(n) + " floating addresses")
+	}
+	if g.held.Data != "" {
+		say("not fed in time: killed " + strconv.Itoa(killed) + " processes of PostgreSQL in " + g.held.Data)
+	}
 }
 
 // kill looks again until nothing is left, and goes on looking now and then until the agent has acknowledged: it may not

@@ -28,7 +28,8 @@ func TestResults(t *testing.T) {
 		l, _ := json.Marshal(line{"failover", b})
 		text = append(append(text, l...), '\n')
 	}
-	for _, piece := range [][]byte{text[:10], text[10:200], text[200:], []byte(`{"section":"idle","result":{"node":"pg1"}}` + "\n")} {
+	for _, piece := range [][]byte{text[:10], text[10:200], text[200:], []byte(`{"section":"idle","result":{"node":"pg1"}}` + "\n"),
+		[]byte(`{"section":"router","result":{"mode":"connect","clients":16}}` + "\n" + `{"section":"health","result":{"server":"running","connections":"kept alive"}}` + "\n")} {
 		if _, err := r.Write(piece); err != nil || r.err != nil {
 			t.Fatal(err, r.err)
 		}
@@ -41,7 +42,7 @@ func TestResults(t *testing.T) {
 	if r, err = openResults(dir, all); err != nil {
 		t.Fatal(err)
 	}
-	if done := parseDone(r.done()); done["a"] != 2 || done["b"] != 1 || done["idle"] != 1 || done["failover"] != 0 || done["health"] != 0 {
+	if done := parseDone(r.done()); done["a"] != 2 || done["b"] != 1 || done["idle"] != 1 || done["router/connect/clients=16"] != 1 || done["health/running, kept alive"] != 1 || len(done) != 5 {
 		t.Errorf("done: %v", done)
 	}
 	if _, err = openResults(dir, limits{only: []string{"failover"}}); err != nil {

@@ -33,8 +33,18 @@ const (
 	healthClients = 16
 )
 
+// healthServers are the states that the node's PostgreSQL is brought into.
+var healthServers = []string{"running", "stopped (SIGSTOP)"}
+
 // health asks a standby's endpoint as a balancer does, while its PostgreSQL is well and while it is stopped (SIGSTOP).
-func health(ctx context.Context, _ limits, _ map[string]int) (err error) {
+func health(ctx context.Context, _ limits, done map[string]int) (err error) {
+	missing := false
+	for _, server := range healthServers {
+		missing = missing || done["health/"+server+", "+connections(false)] == 0 || done["health/"+server+", "+connections(true)] == 0
+	}
+	if !missing {
+		return nil
+	}
 	r, err := rig.Start(ctx, rig.Binary())
 	if err != nil {
 		return err
@@ -46,13 +56,16 @@ func health(ctx context.Context, _ limits, _ map[string]int) (err error) {
 	}
 	n := r.Others(primary)[0]
 	addr := fmt.Sprintf("%s:%d", n.Address, r.Ports().Health)
-	for _, server := range []string{"running", "stopped (SIGSTOP)"} {
-		if server != "running" {
+	for _, server := range healthServers {
+		if server != healthServers[0] {
 			if err := n.Signal(rig.Postgres, syscall.SIGSTOP); err != nil {
 				return err
 			}
 		}
 		for _, each := range []bool{false, true} {
+			if done["health/"+server+", "+connections(each)] > 0 {
+				continue
+			}
 			h, err := hammer(ctx, addr, each)
 			if err != nil {
 				return err
@@ -67,6 +80,15 @@ func health(ctx context.Context, _ limits, _ map[string]int) (err error) {
 	n.Thaw()
 	return nil
 }
+
+func connections(each bool) string {
+	if each {
+		return "one for each request"
+	}
+	return "kept alive"
+}
+
+func (h healthRun) kind() string { return h.Server + ", " + h.Connections }
 
 // hammer asks from many connections at once for a while; each: with a connection for every request, as HAProxy's checks.
 func hammer(ctx context.Context, addr string, each bool) (healthRun, error) {
@@ -93,11 +115,8 @@ func hammer(ctx context.Context, addr string, each bool) (healthRun, error) {
 	}
 	slices.Sort(took)
 	h := healthRun{
-		Connections: "kept alive", PerSecond: float64(len(took)) / length.Seconds(), Code: code,
+		Connections: connections(each), PerSecond: float64(len(took)) / length.Seconds(), Code: code,
 		MedianUS: micros(took[len(took)/2]), P99US: micros(took[len(took)*99/100]), MaxMS: millis(took[len(took)-1]),
-	}
-	if each {
-		h.Connections = "one for each request"
 	}
 	return h, nil
 }

@@ -99,7 +99,7 @@ func run(ctx context.Context, l limits) (int, error) {
 			return code, err
 		}
 	}
-	if l.wants("router") && !(l.resume && results.has("router")) {
+	if l.wants("router") {
 		if err := besideHAProxy(ctx, l, results); err != nil {
 			return 1, err
 		}

@@ -60,25 +60,35 @@ func openResults(dir string, l limits) (*results, error) {
 
 func (r *results) file(section string) string { return filepath.Join(r.dir, section+".jsonl") }
 
-func (r *results) has(section string) bool { return r.kept[section] }
-
-// done counts what is there: whole sections by their name, failovers by their kind.
+// done counts what is there: failovers by their kind, other results by their section and, where one can be measured without
+// the others, by section and kind.
 func (r *results) done() string {
 	n := map[string]int{}
 	for s := range r.kept {
-		if s != "failover" {
+		switch s {
+		case "failover":
+			tally(n, "", r.file(s), func(f failover) string { return f.Kind })
+		case "router":
+			tally(n, "router/", r.file(s), besideRun.kind)
+		case "health":
+			tally(n, "health/", r.file(s), healthRun.kind)
+		default:
 			n[s] = 1
-			continue
-		}
-		all, _, err := read[failover](r.file(s))
-		if err == nil { // otherwise it will be measured again
-			for _, f := range all {
-				n[f.Kind]++
-			}
 		}
 	}
 	b, _ := json.Marshal(n) // a map of numbers
 	return string(b)
+}
+
+// tally counts a file's results by kind. One that can't be read will be measured again.
+func tally[T any](n map[string]int, prefix, path string, kind func(T) string) {
+	all, _, err := read[T](path)
+	if err != nil {
+		return
+	}
+	for _, t := range all {
+		n[prefix+kind(t)]++
+	}
 }
 
 func parseDone(text string) map[string]int {

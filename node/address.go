@@ -1,0 +1,393 @@
+package node
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/netip"
+	"slices"
+	"strconv"
+	"sync"
+	"time"
+
+	"standfast/api"
+	"standfast/cluster"
+	"standfast/config"
+	"standfast/guard"
+	"standfast/hooks"
+	"standfast/redirect"
+	"standfast/vip"
+)
+
+// addresses holds this member's floating addresses, the fast path that goes with them, and the hooks that are told.
+type addresses struct {
+	cfg    config.Node
+	log    *slog.Logger
+	lease  func() time.Duration // the claims' time
+	wanted func() bool          // the fast path is
+	lag    func() cluster.LSN
+	wake   func() // the agent
+
+	float *vip.Floating // nil: no floating address
+	table redirect.Table
+	hooks *hooks.Hooks
+	kick  chan struct{}
+
+	mu        sync.Mutex
+	followers []*follower // as cfg.VIP
+	rules     []redirect.Rule
+	fastErr   error
+	server    netip.Addr // PostgreSQL's own, for the fast path
+	role      string
+	now       hooks.Event // what hooks are told about the moment
+}
+
+const (
+	checkPace    = time.Second            // between two looks at the fast path
+	releaseBound = 100 * time.Millisecond // a step down waits for its addresses for this long
+	conflictShow = time.Minute            // a conflict is warned of for this long
+)
+
+// openAddresses prepares what the member's file says of floating addresses and hooks.
+func (n *Node) openAddresses() error {
+	c := n.cfg.Hooks
+	a := &addresses{
+		cfg: n.cfg, log: n.log.With("part", "addresses"), kick: make(chan struct{}, 1),
+		lease:  func() time.Duration { return time.Duration(n.agreed.get().Lease) },
+		wanted: func() bool { return n.agreed.get().Router.FastPath },
+		lag:    func() cluster.LSN { return cluster.LSN(n.agreed.get().Router.ReadMaxLagBytes) },
+		wake:   func() { n.agent.Wake() },
+		hooks: hooks.New(hooks.Config{Cluster: n.cfg.Cluster, Member: n.cfg.Name, OnRole: c.OnRoleChange, OnAddress: c.OnAddressChange,
+			Timeout: time.Duration(c.Timeout), Log: n.log.With("part", "hooks")}),
+	}
+	n.addresses = a
+	if len(n.cfg.VIP) == 0 || !n.data() {
+		return nil // a witness has no PostgreSQL to lead to
+	}
+	var list []vip.Address
+	for _, v := range n.cfg.VIP {
+		ip, err := netip.ParseAddr(v.Address)
+		if err != nil {
+			return fmt.Errorf("floating address: %w", err)
+		}
+		list = append(list, vip.Address{IP: ip, Interface: v.Interface, Bits: v.Prefix})
+		a.followers = append(a.followers, &follower{ip: ip.String()})
+	}
+	a.float = vip.New(vip.Config{Addresses: list, Members: n.memberIPs, Changed: a.changed, Log: a.log})
+	a.server = a.serverIP()
+	return nil
+}
+
+// floatingAt are the floating addresses with a port, for the router to listen on too. One that listens everywhere does so
+// already.
+func (n *Node) floatingAt(port int) []string {
+	if ip, err := netip.ParseAddr(n.cfg.ListenHost()); err == nil && ip.IsUnspecified() || !n.data() {
+		return nil
+	}
+	var out []string
+	for _, v := range n.cfg.VIP {
+		out = append(out, net.JoinHostPort(v.Address, strconv.Itoa(port)))
+	}
+	return out
+}
+
+// memberIPs are the members' addresses, as far as they are given as numbers.
+func (n *Node) memberIPs() []netip.Addr {
+	var out []netip.Addr
+	for _, m := range *n.members.Load() {
+		host, _, _ := net.SplitHostPort(m.Beat)
+		if ip, err := netip.ParseAddr(host); err == nil {
+			out = append(out, ip)
+		}
+	}
+	return out
+}
+
+// serverIP is where PostgreSQL listens on this host, not valid if that can't be told now.
+func (a *addresses) serverIP() netip.Addr {
+	for _, host := range []string{a.cfg.ListenHost(), a.cfg.Self().Address} {
+		at, err := net.ResolveIPAddr("ip", host)
+		if err != nil {
+			continue
+		}
+		if ip, ok := netip.AddrFromSlice(at.IP); ok && !ip.IsUnspecified() {
+			return ip.Unmap()
+		}
+	}
+	return netip.Addr{}
+}
+
+// run holds addresses, keeps the fast path and runs hooks until ctx ends; then nothing of it is left.
+func (a *addresses) run(ctx context.Context) error {
+	var wg sync.WaitGroup
+	wg.Go(func() { _ = a.hooks.Run(ctx) }) // it returns nil
+	var err error
+	if a.float != nil {
+		wg.Go(func() { err = a.float.Run(ctx) })
+		a.attend(ctx)
+	}
+	wg.Wait()
+	return err
+}
+
+// attend keeps the fast path as it should be and answers conflicts.
+func (a *addresses) attend(ctx context.Context) {
+	a.noteFast(a.cleanFast())
+	tick := time.NewTicker(checkPace)
+	defer tick.Stop()
+	for {
+		if a.idle() {
+			tick.Stop()
+		} else {
+			tick.Reset(checkPace)
+		}
+		select {
+		case <-ctx.Done():
+			if err := a.cleanFast(); err != nil {
+				a.log.Error("remove the fast path", "error", err)
+			}
+			return
+		case c := <-a.float.Conflicts():
+			// Whoever has an older term drops it by itself; whoever is right says so again, so that clients find it.
+			a.log.Warn("another host announces a floating address that is held here", "address", c.IP, "mac", c.MAC.String())
+			a.float.Announce(c.IP)
+			a.wake()
+		case <-a.kick:
+			a.noteFast(a.setFast())
+		case <-tick.C:
+			a.noteFast(a.setFast())
+		}
+	}
+}
+
+// cleanFast removes the table, an earlier run's too. Where the fast path is not wanted there may be no nftables at all.
+func (a *addresses) cleanFast() error {
+	if err := a.table.Close(); a.wanted() {
+		return err
+	}
+	return nil
+}
+
+// idle: there is no fast path to look after.
+func (a *addresses) idle() bool {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return len(a.rules) == 0 && a.fastErr == nil
+}
+
+func (a *addresses) setFast() error {
+	a.mu.Lock()
+	rules := a.rules
+	a.mu.Unlock()
+	if err := a.table.Set(rules); err != nil {
+		return err
+	}
+	return a.table.Check()
+}
+
+func (a *addresses) noteFast(err error) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if err != nil && (a.fastErr == nil || a.fastErr.Error() != err.Error()) {
+		a.log.Warn("the fast path is off", "error", err)
+	}
+	a.fastErr = err
+}
+
+// follow says which addresses this member should hold, as of this view. It is called from the agent's loop, after each
+// look, and never waits. The claims end with the lease unless they are renewed, so that they end when the loop hangs.
+func (a *addresses) follow(v cluster.View, r cluster.Route) {
+	a.tell(v)
+	if a.float == nil {
+		return
+	}
+	a.mu.Lock()
+	var claims []vip.Claim
+	var rules []redirect.Rule
+	for i, f := range a.followers {
+		if !a.wants(i, f, v, r) {
+			continue
+		}
+		ip := netip.MustParseAddr(f.ip) // openAddresses made it so
+		claims = append(claims, vip.Claim{IP: ip, Ask: !f.used})
+		if rule, ok := a.fast(i, ip, v, r); ok {
+			rules = append(rules, rule)
+		}
+	}
+	changed := !slices.Equal(rules, a.rules)
+	a.rules = rules
+	a.float.Set(claims, a.lease()) // under the lock, so that it can't come after what release does
+	a.mu.Unlock()
+	if changed {
+		a.poke()
+	}
+}
+
+func (a *addresses) wants(i int, f *follower, v cluster.View, r cluster.Route) bool {
+	if a.cfg.VIP[i].Follows == config.FollowsStandby {
+		return f.followStandby(v, r)
+	}
+	return f.followPrimary(v, r)
+}
+
+// fast is the rule for an address that is held here: while PostgreSQL serves what the address is for, and the router would
+// not have new connections wait.
+func (a *addresses) fast(i int, ip netip.Addr, v cluster.View, r cluster.Route) (redirect.Rule, bool) {
+	ports := a.cfg.Self().Ports
+	port, ok := ports.Write, reigns(v, r) && !r.Hold
+	if a.cfg.VIP[i].Follows == config.FollowsStandby {
+		bound := a.lag()
+		port, ok = ports.Read, slices.ContainsFunc(r.Reads, func(t cluster.ReadTarget) bool {
+			return t.Name == v.Self && (bound == 0 || t.Lag <= bound)
+		})
+	}
+	if !ok || !a.wanted() || !a.server.IsValid() {
+		return redirect.Rule{}, false
+	}
+	return redirect.Rule{From: netip.AddrPortFrom(ip, uint16(port)), To: netip.AddrPortFrom(a.server, uint16(ports.Postgres))}, true
+}
+
+func (a *addresses) poke() {
+	select {
+	case a.kick <- struct{}{}:
+	default:
+	}
+}
+
+// release takes all addresses off, first of all that is done when this member stops to serve: what follows may hang on a
+// disk.
+func (a *addresses) release() {
+	if a.float == nil {
+		return
+	}
+	a.mu.Lock()
+	for _, f := range a.followers {
+		f.yield()
+	}
+	a.rules = nil
+	a.float.Set(nil, 0)
+	a.mu.Unlock()
+	a.poke()
+	ctx, cancel := context.WithTimeout(context.Background(), releaseBound)
+	defer cancel()
+	if err := a.float.Drop(ctx); err != nil {
+		a.log.Error("floating addresses are not off yet", "error", err)
+	}
+}
+
+// tell lets the hook know of a new role.
+func (a *addresses) tell(v cluster.View) {
+	e := hooks.Event{Kind: hooks.Role, Role: roleOf(v)}
+	if v.State != nil {
+		e.Term, e.Primary = uint64(v.State.Term), v.State.Primary
+	}
+	a.mu.Lock()
+	changed := a.role != e.Role
+	a.role, a.now = e.Role, e
+	a.mu.Unlock()
+	if changed {
+		a.hooks.Tell(e)
+	}
+}
+
+// roleOf is this member's role in one word, for hooks.
+func roleOf(v cluster.View) string {
+	for _, m := range v.Members {
+		if m.Name == v.Self && m.Kind == cluster.Witness {
+			return string(api.Witness)
+		}
+	}
+	switch {
+	case v.Admitted != 0:
+		return string(api.Primary)
+	case v.Postgres.Up && v.Postgres.Recovery:
+		return string(api.Standby)
+	}
+	return "none"
+}
+
+// changed is called when an address has come, gone, or failed to.
+func (a *addresses) changed(s vip.Status, was bool) {
+	if s.Held != was {
+		a.mu.Lock()
+		e := a.now
+		a.mu.Unlock()
+		e.Kind, e.Address, e.Interface, e.Held = hooks.Address, s.Address.IP.String(), s.Place.Interface, s.Held
+		a.hooks.Tell(e)
+	}
+	a.wake() // the others are told at once, and the guard
+}
+
+// held are the addresses that are on this host's interfaces.
+func (a *addresses) held() []string {
+	if a.float == nil {
+		return nil
+	}
+	var out []string
+	for _, s := range a.float.Status() {
+		if s.Held {
+			out = append(out, s.Address.IP.String())
+		}
+	}
+	return out
+}
+
+// guarded are the same, as the guard removes them.
+func (a *addresses) guarded() []guard.Address {
+	if a.float == nil {
+		return nil
+	}
+	var out []guard.Address
+	for _, s := range a.float.Status() {
+		if s.Held {
+			out = append(out, guard.Address{Interface: s.Place.Index, Prefix: s.Place.Prefix})
+		}
+	}
+	return out
+}
+
+// status tells who holds each address.
+func (a *addresses) status(v cluster.View) []api.Address {
+	var out []api.Address
+	for _, c := range a.cfg.VIP {
+		ip := netip.MustParseAddr(c.Address).String() // as members write it into their beats; the file has been validated
+		out = append(out, api.Address{Address: ip, Follows: string(c.Follows), Holder: holder(v, ip, v.Settings.Lease)})
+	}
+	if a.float == nil {
+		return out
+	}
+	for i, s := range a.float.Status() {
+		o := &out[i]
+		o.Interface, o.Announced = s.Place.Interface, s.Announced
+		if s.Held {
+			o.Holder, o.Since = v.Self, s.Since
+		}
+		if s.Err != nil {
+			o.Error = s.Err.Error()
+		}
+	}
+	return out
+}
+
+// warnings are sentences for the status.
+func (a *addresses) warnings() []string {
+	if a.float == nil {
+		return nil
+	}
+	var out []string
+	for _, s := range a.float.Status() {
+		if s.Err != nil {
+			out = append(out, fmt.Sprintf("floating address %s: %v", s.Address.IP, s.Err))
+		}
+		if c := s.Conflict; c != nil && time.Since(c.At) < conflictShow {
+			out = append(out, fmt.Sprintf("floating address %s is held here, and MAC %s announces it too: find that host and take it away there", c.IP, c.MAC))
+		}
+	}
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.fastErr != nil {
+		out = append(out, fmt.Sprintf("the fast path is off: %v", a.fastErr))
+	}
+	return out
+}
