@@ -192,6 +192,8 @@ func (p *fakePostgres) Stop(ctx context.Context, _ postgres.StopMode) error {
 	return p.do(ctx, "stop", "", p.end)
 }
 
+func (p *fakePostgres) Kill(ctx context.Context) error { return p.do(ctx, "kill", "", p.end) }
+
 func (p *fakePostgres) KillAll(ctx context.Context) error { return p.do(ctx, "kill", "", p.end) }
 
 func (p *fakePostgres) Checkpoint(ctx context.Context) error {

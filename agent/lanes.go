@@ -179,6 +179,14 @@ func (a *Agent) start(ctx context.Context, v cluster.View, acts []cluster.Action
 	}
 }
 
+// hastened turns a fence with something behind it, which would begin an election, into one that does not wait for the dead.
+func hastened(x cluster.Action, behind []cluster.Action) cluster.Action {
+	if f, ok := x.(cluster.Fence); ok && len(behind) > 0 {
+		return strike{f}
+	}
+	return x
+}
+
 func (a *Agent) startQuick(ctx context.Context, v cluster.View, acts []cluster.Action) {
 	ctx, cancel := context.WithCancelCause(ctx)
 	b := &batch{cancel: cancel, done: make(chan struct{}), actions: acts, begun: time.Now()}
@@ -187,9 +195,9 @@ func (a *Agent) startQuick(ctx context.Context, v cluster.View, acts []cluster.A
 		defer a.Wake()
 		defer close(b.done)
 		defer cancel(nil)
-		for _, x := range acts {
+		for i, x := range acts {
 			begun := time.Now()
-			if err := a.do(ctx, v, x); err != nil {
+			if err := a.do(ctx, v, hastened(x, acts[i+1:])); err != nil {
 				b.err = err
 				switch {
 				case errors.Is(context.Cause(ctx), errUnwanted):

@@ -22,7 +22,8 @@ type Postgres interface {
 	Init(ctx context.Context) error
 	StartStandby(ctx context.Context) error
 	Stop(ctx context.Context, mode postgres.StopMode) error
-	KillAll(ctx context.Context) error
+	Kill(ctx context.Context) error    // returns when every process has its SIGKILL
+	KillAll(ctx context.Context) error // and when they have ended
 	Checkpoint(ctx context.Context) error
 	SetNames(ctx context.Context, r cluster.Rule, endSenders bool) error
 	Promote(ctx context.Context, tl cluster.Timeline, r cluster.Rule) error

@@ -24,6 +24,8 @@ func (a *Agent) do(ctx context.Context, v cluster.View, x cluster.Action) error 
 	switch x := x.(type) {
 	case cluster.Fence:
 		return a.fence(ctx, x)
+	case strike:
+		return a.strike(ctx, x)
 	case cluster.Promise:
 		return a.doPromise(x)
 	case cluster.SendReport:
@@ -55,11 +57,7 @@ func (a *Agent) do(ctx context.Context, v cluster.View, x cluster.Action) error 
 // fence ends the server at once. This member stops calling itself admitted first, for a process in uninterruptible sleep
 // does not die: the route must not wait for it.
 func (a *Agent) fence(ctx context.Context, x cluster.Fence) error {
-	a.mu.Lock()
-	a.admitted, a.termRow, a.termRowOf, a.openNow = 0, 0, 0, false
-	a.mu.Unlock()
-	a.release()
-	a.cfg.Relay.Detach(x.Reason)
+	a.stepDown(x)
 	ctx, cancel := context.WithTimeout(ctx, fenceBound)
 	defer cancel()
 	err := a.cfg.Postgres.KillAll(ctx)
@@ -74,6 +72,34 @@ func (a *Agent) fence(ctx context.Context, x cluster.Fence) error {
 	a.running, a.pg.Up, a.stalled, a.pgAt = stuck != nil, false, "", a.looks.Add(1)
 	a.mu.Unlock()
 	return nil
+}
+
+// strike is a fence that an election waits for. What has its SIGKILL acknowledges nothing more, so the term is raised while
+// the kernel still takes the server apart, which takes it tens of milliseconds; decide sees what is left and has it fenced
+// again, which waits.
+type strike struct{ cluster.Fence }
+
+func (a *Agent) strike(ctx context.Context, x strike) error {
+	a.stepDown(x.Fence)
+	ctx, cancel := context.WithTimeout(ctx, fenceBound)
+	defer cancel()
+	if err := a.cfg.Postgres.Kill(ctx); err != nil {
+		return err
+	}
+	running, err := a.cfg.Postgres.Running()
+	a.mu.Lock()
+	a.running, a.pg.Up, a.stalled, a.pgAt = running || err != nil, false, "", a.looks.Add(1)
+	a.mu.Unlock()
+	return nil
+}
+
+// stepDown gives the service up before its server dies.
+func (a *Agent) stepDown(x cluster.Fence) {
+	a.mu.Lock()
+	a.admitted, a.termRow, a.termRowOf, a.openNow = 0, 0, 0, false
+	a.mu.Unlock()
+	a.release()
+	a.cfg.Relay.Detach(x.Reason)
 }
 
 func (a *Agent) release() {

@@ -67,28 +67,65 @@ func sameDir(pid int, want os.FileInfo) bool {
 	return err == nil && os.SameFile(cwd, want)
 }
 
-// KillAll ends every process of this server with SIGKILL, the postmaster first so that it starts no more, and looks
-// again until none is left. Orphaned backends would go on acknowledging commits to a client that keeps sending. The
-// error is a *SurvivorsError when some do not die in time.
+// Kill sends SIGKILL to every process of this server, the postmaster first so that it starts no more, and looks again until
+// each has it. Then none of them runs another instruction of its own, so that nothing more is acknowledged; orphaned
+// backends would go on with it for a client that keeps sending. They have not ended yet: taking the memory of many
+// processes apart takes the kernel a while.
+func (s *Server) Kill(ctx context.Context) error {
+	killed := map[int]bool{}
+	if err := s.killPostmaster(); err != nil {
+		return err
+	}
+	for {
+		before := len(killed)
+		if _, err := s.killThese(killed); err != nil || len(killed) == before {
+			return err
+		}
+		if ctx.Err() != nil {
+			return fmt.Errorf("kill PostgreSQL: %w", context.Cause(ctx))
+		}
+	}
+}
+
+func (s *Server) killPostmaster() error {
+	w := s.postmaster()
+	if w == nil {
+		return nil
+	}
+	if err := w.signal(unix.SIGKILL); err != nil && !errors.Is(err, unix.ESRCH) {
+		return fmt.Errorf("kill PostgreSQL: %w", err)
+	}
+	return nil
+}
+
+// killThese kills what it finds, notes it and returns it.
+func (s *Server) killThese(killed map[int]bool) ([]int, error) {
+	pids, err := s.Processes()
+	if err != nil {
+		return nil, err
+	}
+	for _, pid := range pids {
+		if err := unix.Kill(pid, unix.SIGKILL); err != nil && !errors.Is(err, unix.ESRCH) {
+			return pids, fmt.Errorf("kill process %d of PostgreSQL: %w", pid, err)
+		}
+		killed[pid] = true
+	}
+	return pids, nil
+}
+
+// KillAll kills every process of this server as Kill does and looks again until none is left. The error is a
+// *SurvivorsError when some do not die in time.
 func (s *Server) KillAll(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, killBound)
 	defer cancel()
-	if w := s.postmaster(); w != nil {
-		if err := w.signal(unix.SIGKILL); err != nil && !errors.Is(err, unix.ESRCH) {
-			return fmt.Errorf("kill PostgreSQL: %w", err)
-		}
+	if err := s.killPostmaster(); err != nil {
+		return err
 	}
 	killed := map[int]bool{}
 	for {
-		pids, err := s.Processes()
+		pids, err := s.killThese(killed)
 		if err != nil {
 			return err
-		}
-		for _, pid := range pids {
-			if err := unix.Kill(pid, unix.SIGKILL); err != nil && !errors.Is(err, unix.ESRCH) {
-				return fmt.Errorf("kill process %d of PostgreSQL: %w", pid, err)
-			}
-			killed[pid] = true
 		}
 		left := living(killed)
 		if len(pids) == 0 && len(left) == 0 {
