@@ -8,111 +8,42 @@ import (
 	"io"
 	"net"
 	"net/netip"
-	"os"
-	"runtime"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/google/nftables"
 	"github.com/google/nftables/expr"
-	"github.com/vishvananda/netlink"
-	"github.com/vishvananda/netns"
-	"golang.org/x/sys/unix"
+
+	"standfast/test/wires"
 )
 
-// pair is a server and a client, joined by a cable, in network namespaces without a name.
+// pair is a server and a client.
 type pair struct {
 	t              *testing.T
-	server, client netns.NsHandle
+	server, client *wires.Host
 }
 
 // The server's own addresses and the floating ones.
 const (
-	own4, float4 = "10.78.0.1", "10.78.0.50"
-	own6, float6 = "fd78::1", "fd78::50"
+	own4, float4 = "10.77.0.1", "10.77.0.50"
+	own6, float6 = "fd77::1", "fd77::50"
 )
 
 func newPair(t *testing.T) *pair {
 	t.Helper()
-	if os.Getuid() != 0 {
-		t.Skip("network namespaces need root")
-	}
-	p := &pair{t: t, server: namespace(t), client: namespace(t)}
-	p.in(p.server, func() error {
-		veth := &netlink.Veth{LinkAttrs: netlink.LinkAttrs{Name: "eth0"}, PeerName: "eth0", PeerNamespace: netlink.NsFd(p.client)}
-		if err := netlink.LinkAdd(veth); err != nil {
-			return err
-		}
-		return up(own4+"/24", float4+"/32", own6+"/64", float6+"/128")
-	})
-	p.in(p.client, func() error { return up("10.78.0.2/24", "fd78::2/64") })
+	s := wires.New(t, "server", "client")
+	p := &pair{t: t, server: s.Host("server"), client: s.Host("client")}
+	p.server.Add(float4 + "/32")
+	p.server.Add(float6 + "/128")
 	return p
 }
 
-func namespace(t *testing.T) netns.NsHandle {
-	t.Helper()
-	var ns netns.NsHandle
-	err := apart(func() error {
-		err := unix.Unshare(unix.CLONE_NEWNET)
-		if err == nil {
-			ns, err = netns.Get()
-		}
-		return err
-	})
-	if err != nil {
-		t.Skipf("no network namespace can be made here: %v", err)
-	}
-	t.Cleanup(func() { ns.Close() })
-	return ns
-}
-
-// apart runs f on a thread that ends with it.
-func apart(f func() error) error {
-	ch := make(chan error)
-	go func() {
-		runtime.LockOSThread()
-		ch <- f()
-	}()
-	return <-ch
-}
-
-func (p *pair) in(ns netns.NsHandle, f func() error) {
+func (p *pair) in(h *wires.Host, f func() error) {
 	p.t.Helper()
-	err := apart(func() error {
-		if err := netns.Set(ns); err != nil {
-			return err
-		}
-		return f()
-	})
-	if err != nil {
+	if err := h.In(f); err != nil {
 		p.t.Fatal(err)
 	}
-}
-
-func up(addresses ...string) error {
-	for _, name := range []string{"lo", "eth0"} {
-		l, err := netlink.LinkByName(name)
-		if err != nil {
-			return err
-		}
-		if err := netlink.LinkSetUp(l); err != nil {
-			return err
-		}
-		for _, s := range addresses {
-			a, err := netlink.ParseAddr(s)
-			if err != nil {
-				return err
-			}
-			a.Flags = unix.IFA_F_NODAD
-			if name == "eth0" {
-				if err := netlink.AddrAdd(l, a); err != nil {
-					return err
-				}
-			}
-		}
-	}
-	return nil
 }
 
 // serve accepts connections at the address; each says who it is and then repeats what it hears.
@@ -142,7 +73,7 @@ func (p *pair) serve(at, name string) {
 }
 
 // dial connects from the namespace and returns the connection and the other end's words.
-func (p *pair) dial(from netns.NsHandle, to string) (c net.Conn, said string, err error) {
+func (p *pair) dial(from *wires.Host, to string) (c net.Conn, said string, err error) {
 	p.in(from, func() error {
 		c, err = net.DialTimeout("tcp", to, 10*time.Second)
 		return nil
@@ -162,7 +93,7 @@ func hear(c net.Conn) (string, error) {
 	return strings.TrimSpace(string(b[:n])), err
 }
 
-func (p *pair) mustHear(from netns.NsHandle, to, want string) net.Conn {
+func (p *pair) mustHear(from *wires.Host, to, want string) net.Conn {
 	p.t.Helper()
 	c, said, err := p.dial(from, to)
 	if err != nil || said != want {
@@ -183,7 +114,7 @@ func mustEcho(t *testing.T, what string, c net.Conn) {
 // on either way.
 func TestRedirect(t *testing.T) {
 	for family, a := range map[string]struct{ own, float, client string }{
-		"IPv4": {own4, float4, "10.78.0.2"}, "IPv6": {own6, float6, "fd78::2"},
+		"IPv4": {own4, float4, "10.77.0.2"}, "IPv6": {own6, float6, "fd77::2"},
 	} {
 		t.Run(family, func(t *testing.T) {
 			p := newPair(t)
@@ -251,7 +182,7 @@ func TestFirewall(t *testing.T) {
 			t.Fatalf("the loss is not noticed: %v", err)
 		}
 	}
-	if got := <-said; got != "router 10.78.0.2<nil>" {
+	if got := <-said; got != "router 10.77.0.2<nil>" {
 		t.Fatalf("the client that was trying: %s", got)
 	}
 	p.in(p.server, func() error {
@@ -260,7 +191,7 @@ func TestFirewall(t *testing.T) {
 		}
 		return nil
 	})
-	p.mustHear(p.client, address, "router 10.78.0.2")
+	p.mustHear(p.client, address, "router 10.77.0.2")
 }
 
 // forbid drops connections to the address, as a site's firewall does.

@@ -36,7 +36,7 @@ func (l *lab) within(bound time.Duration, what string, ok func() bool) time.Dura
 
 func (h *host) holds(ips ...string) func() bool {
 	return func() bool {
-		on := h.addrs()
+		on := h.Addrs()
 		for _, ip := range ips {
 			bits := "/32"
 			if strings.Contains(ip, ":") {
@@ -53,7 +53,7 @@ func (h *host) holds(ips ...string) func() bool {
 // listen accepts connections to the port on any of the host's addresses, and answers each with the host's name.
 func (h *host) listen(port string) {
 	h.lab.t.Helper()
-	h.lab.must(in(h.ns, func() error {
+	h.lab.must(h.In(func() error {
 		l, err := net.Listen("tcp", ":"+port)
 		if err != nil {
 			return err
@@ -66,7 +66,7 @@ func (h *host) listen(port string) {
 					return
 				}
 				h.lab.t.Cleanup(func() { c.Close() })
-				fmt.Fprint(c, h.name)
+				fmt.Fprint(c, h.Name)
 			}
 		}()
 		return nil
@@ -75,7 +75,7 @@ func (h *host) listen(port string) {
 
 // dial connects from the host and returns the connection and who answered.
 func (h *host) dial(to string) (c net.Conn, name string, err error) {
-	err = in(h.ns, func() error {
+	err = h.In(func() error {
 		var err error
 		if c, err = net.DialTimeout("tcp", to, 3*time.Second); err != nil {
 			return err
@@ -94,7 +94,7 @@ func (h *host) mustReach(to, name string) net.Conn {
 	h.lab.t.Helper()
 	c, who, err := h.dial(to)
 	if err != nil || who != name {
-		h.lab.t.Fatalf("%s dials %s: %q answers, %v; want %s", h.name, to, who, err, name)
+		h.lab.t.Fatalf("%s dials %s: %q answers, %v; want %s", h.Name, to, who, err, name)
 	}
 	return c
 }
@@ -113,14 +113,14 @@ func TestTakeover(t *testing.T) {
 	client.mustReach(four+":5000", "a")
 	client.mustReach("["+six+"]:5000", "a")
 	for _, ip := range []string{four, six} {
-		if got := client.knows(ip); got != a.mac.String() {
-			t.Fatalf("the client knows %s at %s, want a's %s", ip, got, a.mac)
+		if got := client.Knows(ip); got != a.MAC.String() {
+			t.Fatalf("the client knows %s at %s, want a's %s", ip, got, a.MAC)
 		}
 	}
-	a.cable(false)
+	a.Cable(false)
 	b.say("set 1m 10.77.0.50 fd77::50", "done")
 	for _, ip := range []string{four, six} {
-		took := l.within(time.Second, "the client knows b for "+ip, func() bool { return client.knows(ip) == b.mac.String() })
+		took := l.within(time.Second, "the client knows b for "+ip, func() bool { return client.Knows(ip) == b.MAC.String() })
 		t.Logf("%s moved in the client's neighbour table after %v", ip, took)
 	}
 	client.mustReach(four+":5000", "b")
@@ -128,7 +128,7 @@ func TestTakeover(t *testing.T) {
 
 	b.say("drop", "done")
 	if !b.holds()() {
-		t.Errorf("b still has %v after its drop was confirmed", b.addrs())
+		t.Errorf("b still has %v after its drop was confirmed", b.Addrs())
 	}
 }
 
@@ -139,7 +139,7 @@ func TestForm(t *testing.T) {
 	a.start(four, six)
 	a.say("set 1m 10.77.0.50 fd77::50", "done")
 	l.within(2*time.Second, "a holds both", a.holds(four, six))
-	on := a.addrs()
+	on := a.Addrs()
 	v4, v6 := on[four+"/32"], on[six+"/128"]
 	for _, x := range []netlink.Addr{v4, v6} {
 		if x.Flags&unix.IFA_F_NOPREFIXROUTE == 0 || x.Flags&unix.IFA_F_DEPRECATED == 0 || x.Flags&unix.IFA_F_TENTATIVE != 0 {
@@ -150,7 +150,7 @@ func TestForm(t *testing.T) {
 		t.Errorf("label %q", v4.Label)
 	}
 	client.listen("9")
-	for _, to := range []string{client.ip4.String() + ":9", "[" + client.ip6.String() + "]:9"} {
+	for _, to := range []string{client.IP4.String() + ":9", "[" + client.IP6.String() + "]:9"} {
 		c, _, err := a.dial(to)
 		if err != nil {
 			t.Fatal(err)
@@ -173,22 +173,22 @@ func TestTakenAlready(t *testing.T) {
 				long = ip + "/64"
 			}
 			a.say("check "+ip, "done")
-			stranger.addAddr(long)
-			want := fmt.Sprintf("%s answers already, from MAC %s; ", ip, stranger.mac)
+			stranger.Add(long)
+			want := fmt.Sprintf("%s answers already, from MAC %s; ", ip, stranger.MAC)
 			a.say("check "+ip, want)
 			a.say("set 1m "+ip+"?", "done")
 			l.within(3*time.Second, "the error", func() bool { return strings.HasPrefix(a.say("error", "error"), "error "+want) })
-			if len(a.addrs()) > 0 {
-				t.Fatalf("a holds %v", a.addrs())
+			if len(a.Addrs()) > 0 {
+				t.Fatalf("a holds %v", a.Addrs())
 			}
-			stranger.delAddr(long)
+			stranger.Remove(long)
 			l.within(3*time.Second, "a holds it once it is free", a.holds(ip))
 			a.say("error", "error ")
 			a.say("drop", "done")
 
-			b.addAddr(long)
+			b.Add(long)
 			b.listen("9")
-			a.mustReach(net.JoinHostPort(map[string]string{four: b.ip4.String(), six: b.ip6.String()}[ip], "9"), "b") // so that a knows b
+			a.mustReach(net.JoinHostPort(map[string]string{four: b.IP4.String(), six: b.IP6.String()}[ip], "9"), "b") // so that a knows b
 			a.say("quit", "ended <nil>")
 			a.start(ip)
 			a.say("set 1m "+ip+"?", "done")
@@ -206,13 +206,13 @@ func TestLeftBehind(t *testing.T) {
 	l.within(2*time.Second, "a holds both", a.holds(four, six))
 	a.proc.Process.Kill()
 	a.proc.Wait()
-	a.addAddr("10.77.0.99/24")
-	if len(a.addrs()) != 3 {
-		t.Fatalf("%v", a.addrs())
+	a.Add("10.77.0.99/24")
+	if len(a.Addrs()) != 3 {
+		t.Fatalf("%v", a.Addrs())
 	}
 	a.start("10.77.0.51", six) // the configuration has changed meanwhile: 10.77.0.50 is known by its label
 	l.within(2*time.Second, "only the site's own is left", func() bool {
-		on := a.addrs()
+		on := a.Addrs()
 		_, own := on["10.77.0.99/24"]
 		return own && len(on) == 1
 	})
@@ -230,7 +230,7 @@ func TestEnds(t *testing.T) {
 	l.within(2*time.Second, "a holds one", a.holds(four))
 	a.say("quit", "ended <nil>")
 	if !a.holds()() {
-		t.Errorf("left behind: %v", a.addrs())
+		t.Errorf("left behind: %v", a.Addrs())
 	}
 }
 
@@ -241,14 +241,14 @@ func TestPutBack(t *testing.T) {
 	a.start(four, six)
 	a.say("set 1m 10.77.0.50 fd77::50", "done")
 	l.within(2*time.Second, "a holds both", a.holds(four, six))
-	a.delAddr(four + "/32")
+	a.Remove(four + "/32")
 	t.Logf("put back after %v", l.within(3*time.Second, "it is put back", a.holds(four, six)))
-	l.must(a.at.LinkSetDown(a.eth0())) // the kernel removes IPv6 addresses then
+	l.must(a.At.LinkSetDown(a.Eth0())) // the kernel removes IPv6 addresses then
 	if a.holds(four, six)() {
 		t.Fatal("the kernel has kept the IPv6 address, so this test shows nothing")
 	}
-	l.must(a.at.LinkSetUp(a.eth0()))
-	a.addAddr(a.ip6.String() + "/64") // as whatever configures the host does
+	l.must(a.At.LinkSetUp(a.Eth0()))
+	a.Add(a.IP6.String() + "/64") // as whatever configures the host does
 	l.within(3*time.Second, "it is back with the interface", a.holds(four, six))
 }
 
@@ -263,7 +263,7 @@ func TestConflict(t *testing.T) {
 			a.say("set 1m "+ip, "done")
 			l.within(2*time.Second, "a holds it", a.holds(ip))
 			b.say("set 1m "+ip, "done")
-			a.say("conflict", fmt.Sprintf("conflict %s %s", ip, b.mac))
+			a.say("conflict", fmt.Sprintf("conflict %s %s", ip, b.MAC))
 		})
 	}
 }
@@ -281,9 +281,9 @@ func TestTickle(t *testing.T) {
 			l.within(2*time.Second, "a holds it", a.holds(ip))
 			at := net.JoinHostPort(ip, "5000")
 			c := client.mustReach(at, "a")
-			a.cable(false)
+			a.Cable(false)
 			b.say("set 1m "+ip, "done")
-			l.within(2*time.Second, "the client knows b", func() bool { return client.knows(ip) == b.mac.String() })
+			l.within(2*time.Second, "the client knows b", func() bool { return client.Knows(ip) == b.MAC.String() })
 			c.SetReadDeadline(time.Now().Add(200 * time.Millisecond))
 			if _, err := c.Read(make([]byte, 1)); !errors.Is(err, os.ErrDeadlineExceeded) {
 				t.Fatalf("before: %v", err)
