@@ -126,7 +126,7 @@ func (a *Agent) carryOut(ctx context.Context, v cluster.View, acts []cluster.Act
 		return
 	}
 	acts = a.settledFirst(acts)
-	if len(acts) == 0 && a.closing {
+	if len(acts) == 0 && a.closing && a.slow == nil && v.Postgres.Running { // a start keeps them out, and its server dies of an early SIGHUP
 		acts = []cluster.Action{cluster.Expel{Reason: "clients were to be kept out"}}
 	}
 	if len(acts) == 0 && a.slow == nil && !a.open && !a.closing && decide.Readable(v) {

@@ -70,6 +70,7 @@ func (a *Agent) fence(ctx context.Context, x cluster.Fence) error {
 	}
 	a.mu.Lock()
 	a.running, a.pg.Up, a.stalled, a.pgAt = stuck != nil, false, "", a.looks.Add(1)
+	a.mustClose = a.mustClose && stuck != nil // nobody is left to be kept out
 	a.mu.Unlock()
 	return nil
 }

@@ -278,11 +278,11 @@ func (a *addresses) release() {
 
 // tell lets the hook know of a new role.
 func (a *addresses) tell(v cluster.View) {
-	e := hooks.Event{Kind: hooks.Role, Role: roleOf(v)}
+	a.mu.Lock()
+	e := hooks.Event{Kind: hooks.Role, Role: roleOf(v, a.role)}
 	if v.State != nil {
 		e.Term, e.Primary = uint64(v.State.Term), v.State.Primary
 	}
-	a.mu.Lock()
 	changed := a.role != e.Role
 	a.role, a.now = e.Role, e
 	a.mu.Unlock()
@@ -291,8 +291,8 @@ func (a *addresses) tell(v cluster.View) {
 	}
 }
 
-// roleOf is this member's role in one word, for hooks.
-func roleOf(v cluster.View) string {
+// roleOf is this member's role in one word, for hooks. One that is being promoted stays a standby until clients are let in.
+func roleOf(v cluster.View, was string) string {
 	for _, m := range v.Members {
 		if m.Name == v.Self && m.Kind == cluster.Witness {
 			return string(api.Witness)
@@ -301,7 +301,7 @@ func roleOf(v cluster.View) string {
 	switch {
 	case v.Admitted != 0:
 		return string(api.Primary)
-	case v.Postgres.Up && v.Postgres.Recovery:
+	case v.Postgres.Up && (v.Postgres.Recovery || was == string(api.Standby)):
 		return string(api.Standby)
 	}
 	return "none"

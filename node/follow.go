@@ -18,7 +18,7 @@ const (
 	handOver = 500 * time.Millisecond
 	fresh    = 250 * time.Millisecond // a beat that is older says nothing about who lets go
 
-	readable = time.Second     // a standby that can't serve reads keeps its address for this long: an election lasts less
+	readable = 2 * time.Second // a standby that can't serve reads keeps its address for this long: an election lasts less
 	lonely   = 3 * time.Second // no standby serves reads for this long: the primary takes the readers' address
 	company  = 5 * time.Second // a standby serves reads for this long: the primary lets go of it again
 )
@@ -162,11 +162,13 @@ func (f *follower) keeps(v cluster.View, r cluster.Route, other string) bool {
 		return reigns(v, r) && !(f.joined > 0 && v.Now-f.joined >= company)
 	case other != "" && serves(r, other) && (!me || better(v, other, v.Self)):
 		return false // both have taken it at the same moment
-	case !me && v.Now-f.served >= readable:
-		f.primary = reigns(v, r) && len(r.Reads) == 0 // it has been promoted, and there is nobody to leave it to
-		return f.primary
+	case me || v.Now-f.served < readable:
+		return true
+	case len(r.Reads) > 0:
+		return false // another can
 	}
-	return true
+	f.primary = reigns(v, r) // it has been promoted itself
+	return f.primary || v.Now-f.alone < lonely
 }
 
 func (f *follower) takes(v cluster.View, r cluster.Route) bool {

@@ -226,7 +226,7 @@ func TestReadersAddress(t *testing.T) {
 		c.pass(time.Second)
 		c.readable["pg3"] = true
 		c.pass(10 * time.Second)
-		c.want("50ms pg2", "2s ", "4.05s pg1", "20.05s pg3")
+		c.want("50ms pg2", "4.05s ", "4.1s pg1", "20.05s pg3")
 	})
 	t.Run("stays with a promoted standby only without another", func(t *testing.T) {
 		c := newCrew(t, true)
@@ -234,7 +234,7 @@ func TestReadersAddress(t *testing.T) {
 		c.primary, c.term = "pg2", 3
 		c.readable = map[string]bool{"pg1": true}
 		c.pass(5 * time.Second)
-		c.want("50ms pg2", "2s ", "2.05s pg1")
+		c.want("50ms pg2", "3s ", "3.05s pg1")
 
 		c.readable = map[string]bool{}
 		c.primary, c.term = "pg1", 4

@@ -77,7 +77,7 @@ func (r *Router) bind() error {
 			}
 			r.listeners = append(r.listeners, ln)
 			if !here(ln.addr) {
-				r.cfg.Log.Warn("router: listening on an address that this host does not hold now", "addr", ln.addr.String(), "side", ln.side.String())
+				r.cfg.Log.Info("router: listening on an address that this host does not hold now, a floating one?", "addr", ln.addr.String(), "side", ln.side.String())
 			}
 		}
 	}

@@ -136,5 +136,8 @@ func scalarOrList(value string) any {
 			return v
 		}
 	}
+	if value == "true" || value == "false" {
+		return value == "true" // as text it would be quoted, and refused where a truth is wanted
+	}
 	return config.Text(value)
 }
