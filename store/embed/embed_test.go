@@ -224,6 +224,35 @@ func TestChildStopsFrozen(t *testing.T) {
 	}
 }
 
+// TestStopsInOrderWhileWatched: a client that watches, as every agent does, neither holds the leader up nor keeps it from
+// handing its role over first.
+func TestStopsInOrderWhileWatched(t *testing.T) {
+	e := storetest.Start(t, 3)
+	updates := open(t, e).Watch(t.Context(), "/")
+	<-updates
+	go func() {
+		for range updates { // closed with the store
+		}
+	}()
+	leader, err := e.Admin().Leader(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, n := range e.Nodes {
+		if n.Name != leader {
+			continue
+		}
+		began := time.Now()
+		n.Child.Stop()
+		if took := time.Since(began); took >= time.Second {
+			t.Errorf("stopped after %s: it has waited for the watch", took)
+		}
+	}
+	if now, err := e.Admin().Leader(t.Context()); err != nil || now == leader {
+		t.Errorf("afterwards %q leads, %v", now, err)
+	}
+}
+
 func TestChildTellsWhy(t *testing.T) {
 	c := embed.Start(t.Context(), slog.New(slog.DiscardHandler), os.Args[0], "STANDFAST_TEST_ETCD", "/nonexistent.json")
 	defer c.Stop()

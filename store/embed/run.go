@@ -15,6 +15,9 @@ import (
 // closeTimeout is how long etcd may take to stop in order. Its log is synced with every entry, so nothing is lost by leaving.
 const closeTimeout = 2 * time.Second
 
+// farewell is for telling clients that the connection ends, when all else is done.
+const farewell = 100 * time.Millisecond
+
 var errParentGone = errors.New("the process that started this one is gone")
 
 // Main is the body of the etcd process: it runs the member that the file at path describes until ctx ends or, because the
@@ -64,18 +67,26 @@ func Run(ctx context.Context, c Config) error {
 	return nil
 }
 
-// closeWithin hands etcd's leadership over, if it is held here, and stops in order. What does not stop in time is left to
-// the end of the process.
+// closeWithin hands etcd's leadership over, if it is held here, and stops in order. etcd's own Close does it the other way
+// round: first it waits for clients to end their requests, for a second where one watches and 7.5 s at most, and the cluster
+// has a leader that is going. Once the server has stopped there is nothing to wait for, and what is left open goes with the
+// process.
 func closeWithin(e *embed.Etcd, d time.Duration) error {
-	done := make(chan struct{})
+	stopped, closed := make(chan struct{}), make(chan struct{})
 	go func() {
-		defer close(done)
+		e.Server.Stop()
+		close(stopped)
 		e.Close()
+		close(closed)
 	}()
 	select {
-	case <-done:
-		return nil
+	case <-stopped:
 	case <-time.After(d):
 		return fmt.Errorf("not stopped within %s", d)
 	}
+	select {
+	case <-closed:
+	case <-time.After(farewell):
+	}
+	return nil
 }
