@@ -109,6 +109,9 @@ func (s *Server) Listen(ctx context.Context) error {
 	return err
 }
 
+// Close gives back the ports of a server that is never run; Run does it by itself.
+func (s *Server) Close() { s.close() }
+
 func (s *Server) close() {
 	for _, l := range append(s.plain, s.secure...) {
 		_ = l.Close() // nothing was accepted

@@ -83,7 +83,7 @@ func New(cfg config.Node, log *slog.Logger) (*Node, error) {
 	n.members.Store(&founders)
 	for _, step := range []func() error{n.makeDirs, n.loadTLS, n.openStore, n.openBeats, n.openPostgres, n.openRouter, n.openAPI, n.openAddresses, n.openAgent} {
 		if err := step(); err != nil {
-			return nil, errors.Join(err, n.close())
+			return nil, errors.Join(err, n.abandon(), n.close())
 		}
 	}
 	return n, nil

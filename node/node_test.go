@@ -187,6 +187,34 @@ func TestNewSaysWhatIsWrong(t *testing.T) {
 	}
 }
 
+// TestNewThatFailsLateLeavesNothingOpen: whoever mends what is wrong and tries again in the same process finds the ports free.
+func TestNewThatFailsLateLeavesNothingOpen(t *testing.T) {
+	h := newHost(t)
+	cfg := h.config(t)
+	promise := h.file("state/promise.json")
+	if err := os.MkdirAll(filepath.Dir(promise), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	h.write(t, "state/promise.json", `{"clus`) // read last
+	for range 2 {
+		if n, err := New(cfg, quiet); err == nil || !strings.Contains(err.Error(), "promise.json") {
+			t.Fatalf("%v, %v", n, err)
+		}
+	}
+	if err := os.Remove(promise); err != nil {
+		t.Fatal(err)
+	}
+	n, err := New(cfg, quiet)
+	if err != nil {
+		t.Fatal(err)
+	}
+	cancelled, cancel := context.WithCancel(t.Context())
+	cancel()
+	if err := n.Run(cancelled); err != nil {
+		t.Error(err)
+	}
+}
+
 func promised(content string) func(*testing.T, host) {
 	return func(t *testing.T, h host) {
 		if err := os.MkdirAll(h.file("state"), 0o700); err != nil {

@@ -237,6 +237,27 @@ func (n *Node) routerStatus(r cluster.Route) api.Router {
 	return api.Router{Write: side(router.WriteSide, ports.Write, r.Write), Read: side(router.ReadSide, ports.Read, read)}
 }
 
+// abandon closes what Run would have run and closed.
+func (n *Node) abandon() error {
+	var err error
+	if n.beats != nil {
+		err = n.beats.Close()
+	}
+	if n.relay != nil {
+		n.relay.Close()
+	}
+	if n.router != nil {
+		n.router.Close()
+	}
+	if n.api != nil {
+		n.api.Close()
+	}
+	if n.etcd != nil {
+		err = errors.Join(err, n.etcd.admin.Close())
+	}
+	return err
+}
+
 func (n *Node) close() error {
 	var err error
 	err = n.guard.close()

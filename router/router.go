@@ -44,8 +44,8 @@ type Router struct {
 	dialErrors atomic.Uint64
 }
 
-// New binds the listeners. Connections are taken from then on and served by Run, which must be called: it also is what
-// closes them. Until the first SetRoute new connections wait.
+// New binds the listeners. Connections are taken from then on and served by Run, which also closes them; one that
+// is never run has to be closed. Until the first SetRoute new connections wait.
 //
 // A port that is taken gives an error that wraps unix.EADDRINUSE and names it.
 func New(cfg Config) (*Router, error) {
@@ -117,6 +117,12 @@ func (r *Router) Run(ctx context.Context) error {
 	r.aside.Wait()
 	r.closeFiles()
 	return err
+}
+
+// Close gives back what a router that is never run has opened; Run does it by itself.
+func (r *Router) Close() {
+	r.stop()
+	r.closeFiles()
 }
 
 // Addrs returns the addresses that the side listens on, with the ports that were chosen where 0 was asked for.
