@@ -198,6 +198,31 @@ func TestExpelled(t *testing.T) {
 	})
 }
 
+// TestNobodyIsLeftAfterAFence: clients that were still being cut when the server was killed need not be kept out of the next
+// one: a server that has only just been started would die of the signal.
+func TestNobodyIsLeftAfterAFence(t *testing.T) {
+	inWorld(t, "pg1", three(), func(w *world) {
+		w.reigning(cluster.NewRule(1, "pg2", "pg3"))
+		w.pg.failOnce("close", errors.New("the server is going down"))
+		w.pg.inTheMidst("close", func() {
+			w.record(reigns(3, "pg2", cluster.NewRule(1, "pg1", "pg3")))
+			w.pg.dies()
+		})
+		release := w.pg.hold("start")
+		w.beats.silence("pg2")
+		w.beats.silence("pg3")
+		w.untilDone("pg start")
+		before := w.count("pg close")
+		w.pass(time.Second)
+		release()
+		w.untilDone("done: pg start")
+		w.pass(time.Second)
+		if n := w.count("pg close"); n != before || before == 0 {
+			t.Errorf("clients were closed out %d times before the start, and %d times after that", before, n-before)
+		}
+	})
+}
+
 // TestAdoptsAReigningServer: an agent restarted under its server goes on with it and stops nothing.
 func TestAdoptsAReigningServer(t *testing.T) {
 	inWorld(t, "pg1", three(), func(w *world) {

@@ -279,6 +279,9 @@ func (a *Agent) afterSlow(ctx context.Context, v cluster.View, j *job) {
 	a.doing, a.openNow = false, false // every start and every promotion begins with clients kept out
 	if j.err == nil {
 		a.failed, a.failedKind, a.failedTerm = "", "", 0
+		if _, started := j.action.(cluster.Start); started {
+			a.mustClose = false
+		}
 		if p, ok := j.action.(cluster.Promote); ok {
 			a.termRow, a.termRowOf, a.namesLSN, a.promotedIn = 0, 0, 0, p.Term
 		}
