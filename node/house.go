@@ -14,7 +14,7 @@ import (
 
 // Paces of what nobody waits for.
 const (
-	slotPace   = 10 * time.Second // slots made and advanced
+	slotPace   = 10 * time.Second // slots made and advanced, PostgreSQL's log bounded
 	leaderPace = 2 * time.Second  // etcd's leadership moved off the primary's host, parameters made to fit a new role
 	upkeepPace = 10 * time.Minute // etcd compacted and defragmented
 )
@@ -102,6 +102,7 @@ func (n *Node) keepHouse(ctx context.Context) error {
 			}
 			n.readHistory(ctx)
 		case <-slots.C:
+			n.boundLog()
 			n.keepSlots(ctx)
 			n.readHistory(ctx)
 			n.lookForLess(ctx)
@@ -193,6 +194,16 @@ func (n *Node) moveLeader(ctx context.Context) {
 	defer cancel()
 	if err := n.etcd.leaveLeadership(ctx); err != nil {
 		n.log.Debug("move etcd's leadership", "error", err)
+	}
+}
+
+// boundLog keeps PostgreSQL's log from filling the disk.
+func (n *Node) boundLog() {
+	if n.pg == nil {
+		return
+	}
+	if err := n.pg.BoundLog(); err != nil {
+		n.log.Warn("keep house", "error", err)
 	}
 }
 

@@ -30,7 +30,7 @@ type Config struct {
 	SocketDir   string              // of the server's own Unix socket, which this package talks through
 	Listen      string              // listen_addresses
 	Port        int                 //
-	LogFile     string              // the server's standard error is appended here
+	LogFile     string              // the server's standard error is appended here; see BoundLog
 	Superuser   string              // "": postgres
 	RelayDir    string              // with RelayPort names the Unix socket that the WAL receiver connects to
 	RelayPort   int                 //

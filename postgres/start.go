@@ -184,8 +184,11 @@ func (c Config) openLog() (*os.File, error) {
 // logSince gives the last lines of the server's log from an offset on.
 func (c Config) logSince(offset int64) string {
 	b, err := os.ReadFile(c.LogFile)
-	if err != nil || int64(len(b)) < offset {
+	if err != nil {
 		return "its log can't be read"
+	}
+	if int64(len(b)) < offset {
+		offset = 0 // it was begun anew meanwhile
 	}
 	if said := lastLines(string(b[offset:]), 4); said != "" {
 		return said
