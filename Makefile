@@ -33,7 +33,7 @@ check-go:
 demo: check-go ## start three real nodes here, kill the primary, show what happened
 	@sh scripts/install-deps.sh demo
 	@$(MAKE) --no-print-directory build
-	bin/standfast playground --demo
+	bin/standfast playground --demo $(DEMOFLAGS)
 
 test: check-go ## everything that needs no whole machines
 	@sh scripts/install-deps.sh test

@@ -77,7 +77,7 @@ func ParseCluster(name string, text []byte) (Cluster, error) {
 	}
 	c.fit(text, "")
 	if err := c.Validate(); err != nil {
-		return Cluster{}, fmt.Errorf("%s: %w", name, err)
+		return Cluster{}, placed(name, text, err)
 	}
 	return c, nil
 }

@@ -116,32 +116,38 @@ f: line 8, column 3: unknown key "beet" in ports: did you mean "beat"?`},
 		"type":          {base + "ports: {health: abc}\n", `f: line 6, column 17: want a whole number, not "abc"`},
 		"bool":          {base + "bootstrap: {allow_single_copy: 3}\n", `f: line 6, column 32: want true or false, not "3"`},
 		"duration":      {base + "bootstrap:\n  lease: 3\n", `f: "3" is not a time; write a number with its unit, such as 700ms, 10s, 2m or 1h`},
-		"list for map":  {base + "ports: [1]\n", `f: line 6, column 8: sequence was used where mapping is expected`},
+		"list for map":  {base + "ports: [1]\n", `f: line 6, column 8: want keys and values here, not a list`},
+		"tab":           {"cluster: main\n\tname: pg1\n", `f: line 2, column 1: a tab can't indent here; use blanks`},
+		"unclosed":      {"name: [pg1\n", `f: line 1, column 7: a [ is not closed by a ]`},
+		"indented":      {"cluster: main\n  name: pg1\n", `f: line 1, column 10: a second ": " in one value; indent the line like its neighbours, or put the value in quotes`},
+		"text for list": {"members: pg1\n", `f: line 1, column 10: want a list here, such as [a, b]`},
+		"dotted": {base + "bootstrap:\n  postgresql:\n    parameters:\n      fsync: on\n      my.own.x: 1\n",
+			`f: line 10, column 7: bootstrap.postgresql.parameters.my.own.x: is not a parameter's name; see "select name from pg_settings"`},
 		"not a map":     {"hello\n", `f: line 1, column 1: want keys and values, such as "name: pg1"`},
 		"two documents": {base + "---\n" + base, `f: holds 2 documents separated by ---; leave one`},
-		"duplicate":     {base + "name: pg2\n", `f: line 6, column 1: mapping key "name" already defined at [2:1]`},
+		"duplicate":     {base + "name: pg2\n", `f: line 6, column 1: key "name" is there twice, first in line 2; leave one`},
 		"unlisted": {strings.Replace(base, "name: pg1\n", "name: pg11\n", 1),
-			`f: name: "pg11" is not under members (did you mean "pg1"?); add it there or correct the name`},
+			`f: line 2, column 1: name: "pg11" is not under members (did you mean "pg1"?); add it there or correct the name`},
 		"everything at once": {"cluster: Main\nname: pg1\nstate_dir: here\nlog: {level: inof}\nmembers:\n  - {name: pg1, address: a, ports: {read: 5000}}\n  - {name: pg1, address: a}\nbootstrap: {durability: quorm, copies: 3}\n",
-			`f: cluster: "Main" can't name a cluster; use up to 40 of a-z, 0-9 and _, such as "main"
-members[1].ports.read: 5000 is write's already; choose another
-members[2].name: "pg1" is there twice; give each member a name of its own
-members[2].address: is pg1's too; members on one address need ports of their own
-state_dir: "here" is not a full path; begin it with /
-postgres.data_dir: "here/data" is not a full path; begin it with /
-log.level: "inof" is not known: did you mean "info"?
-bootstrap.durability: "quorm" is not known: did you mean "quorum"?`},
-		"too many copies": {base + "bootstrap: {copies: 2}\n", `f: bootstrap.copies: 2 copies beside the primary need 3 data members, and there are 2; write fewer, or add members`},
+			`f: line 1, column 1: cluster: "Main" can't name a cluster; use up to 40 of a-z, 0-9 and _, such as "main"
+f: line 6, column 37: members[1].ports.read: 5000 is write's already; choose another
+f: line 7, column 6: members[2].name: "pg1" is there twice; give each member a name of its own
+f: line 7, column 17: members[2].address: is pg1's too; members on one address need ports of their own
+f: line 3, column 1: state_dir: "here" is not a full path; begin it with /
+f: postgres.data_dir: "here/data" is not a full path; begin it with /
+f: line 4, column 7: log.level: "inof" is not known: did you mean "info"?
+f: line 8, column 13: bootstrap.durability: "quorm" is not known: did you mean "quorum"?`},
+		"too many copies": {base + "bootstrap: {copies: 2}\n", `f: line 6, column 13: bootstrap.copies: 2 copies beside the primary need 3 data members, and there are 2; write fewer, or add members`},
 		"floating addresses": {base + "vip:\n  - {address: 10.0.0.50/24}\n  - {address: 10.0.0.12}\n  - {address: 10.0.0.51, follows: standbye, prefix: 33}\n  - {address: 10.0.0.51}\n",
-			`f: vip[1].address: "10.0.0.50/24" can't be a floating address; write an unused one of the hosts' subnet, such as 10.0.1.50, without a port or /24
-vip[2].address: 10.0.0.12 is pg2's already; choose one that nobody has
-vip[3].follows: "standbye" is not known: did you mean "standby"?
-vip[3].prefix: 33 is no length of a prefix; leave it out, or write 1 to 32
-vip[4].address: 10.0.0.51 is another floating address's already; choose one that nobody has`},
-		"fast, no vip": {base + "bootstrap: {router: {fast_path: true}}\n", `f: bootstrap.router.fast_path: leads connections to a floating address, and there is none; write one under vip, or leave it false`},
-		"hooks":        {base + "hooks: {timeout: 0}\n", `f: hooks.timeout: must be more than 0; write 10s`},
-		"root":         {base + "postgres: {run_as: root}\n", `f: postgres.run_as: PostgreSQL refuses to run as root; write postgres`},
-		"etcd":         {base + "etcd: {endpoints: ['10.0.0.1:2379']}\n", `f: etcd.endpoints: "10.0.0.1:2379" is not an etcd's address; write https://host:2379`},
+			`f: line 7, column 6: vip[1].address: "10.0.0.50/24" can't be a floating address; write an unused one of the hosts' subnet, such as 10.0.1.50, without a port or /24
+f: line 8, column 6: vip[2].address: 10.0.0.12 is pg2's already; choose one that nobody has
+f: line 9, column 26: vip[3].follows: "standbye" is not known: did you mean "standby"?
+f: line 9, column 45: vip[3].prefix: 33 is no length of a prefix; leave it out, or write 1 to 32
+f: line 10, column 6: vip[4].address: 10.0.0.51 is another floating address's already; choose one that nobody has`},
+		"fast, no vip": {base + "bootstrap: {router: {fast_path: true}}\n", `f: line 6, column 22: bootstrap.router.fast_path: leads connections to a floating address, and there is none; write one under vip, or leave it false`},
+		"hooks":        {base + "hooks: {timeout: 0}\n", `f: line 6, column 9: hooks.timeout: must be more than 0; write 10s`},
+		"root":         {base + "postgres: {run_as: root}\n", `f: line 6, column 12: postgres.run_as: PostgreSQL refuses to run as root; write postgres`},
+		"etcd":         {base + "etcd: {endpoints: ['10.0.0.1:2379']}\n", `f: line 6, column 8: etcd.endpoints: "10.0.0.1:2379" is not an etcd's address; write https://host:2379`},
 	} {
 		_, err := config.ParseNode("f", []byte(c.text), nil, nil)
 		if err == nil || err.Error() != c.want {
@@ -169,7 +175,7 @@ func TestOverrides(t *testing.T) {
 		t.Errorf("flags over environment over file: %+v", n)
 	}
 	for set, want := range map[string]string{
-		"log.levl=debug": `--set log.levl=debug: line 2, column 3: unknown key "levl" in log: did you mean "level"?`,
+		"log.levl=debug": `--set log.levl=debug: unknown key "levl" in log: did you mean "level"?`,
 		"log.level":      "--set log.level: write it as key=value, such as log.level=debug",
 	} {
 		if _, err := config.ParseNode("f", []byte(three), nil, []string{set}); err == nil || err.Error() != want {

@@ -158,12 +158,35 @@ func join(path, key string) string {
 	return path + "." + key
 }
 
-func at(name string, tok *token.Token, format string, args ...any) error {
-	pos := ""
-	if tok != nil && tok.Position != nil {
-		pos = fmt.Sprintf(" line %d, column %d:", tok.Position.Line, tok.Position.Column)
+// mistake is a fault of a document and its place there.
+type mistake struct {
+	name string       // the document's
+	tok  *token.Token // nil: the place is not known
+	text string
+}
+
+func (m *mistake) Error() string {
+	if m.tok == nil || m.tok.Position == nil {
+		return fmt.Sprintf("%s: %s", m.name, m.text)
 	}
-	return fmt.Errorf("%s:%s %s", name, pos, fmt.Sprintf(format, args...))
+	return fmt.Sprintf("%s: line %d, column %d: %s", m.name, m.tok.Position.Line, m.tok.Position.Column, m.text)
+}
+
+func at(name string, tok *token.Token, format string, args ...any) error {
+	return &mistake{name, tok, fmt.Sprintf(format, args...)}
+}
+
+// unplaced leaves out name and place, of a document that the reader never sees: it was made from one key and its value.
+func unplaced(err error) error {
+	var out []error
+	for _, e := range unjoin(err) {
+		var m *mistake
+		if errors.As(e, &m) {
+			e = errors.New(m.text)
+		}
+		out = append(out, e)
+	}
+	return errors.Join(out...)
 }
 
 // goTypes turns the decoder's words into the reader's.
@@ -193,7 +216,7 @@ func located(name string, err error) error {
 			msg += fmt.Sprintf(", not %q", tok.Value)
 		}
 	}
-	return at(name, ye.GetToken(), "%s", msg)
+	return at(name, ye.GetToken(), "%s", plainly(msg))
 }
 
 // present reports whether the document has the key, given as a dotted path.

@@ -91,8 +91,8 @@ func Set(text []byte, key, value string) ([]byte, error) {
 	if len(root.Values) == 0 {
 		out = nil
 	}
-	if _, err := ParseCluster("set "+key, out); err != nil {
-		return nil, err
+	if _, err := ParseCluster("", out); err != nil {
+		return nil, fmt.Errorf("set %s: %w", key, unplaced(err))
 	}
 	return out, nil
 }
@@ -107,7 +107,7 @@ func keyPath(key string) ([]string, error) {
 			if near, ok := Nearest(part, keysOf(t)); ok {
 				return nil, fmt.Errorf("unknown key %q: did you mean %q?", key, strings.Join(append(parts[:i:i], near), "."))
 			}
-			return nil, fmt.Errorf("unknown key %q: known are %s", key, strings.Join(keysOf(t), ", "))
+			return nil, fmt.Errorf("unknown key %q: known are %s; PostgreSQL's own go under postgresql.parameters, as in postgresql.parameters.work_mem", key, strings.Join(keysOf(t), ", "))
 		}
 		switch t = f.Type; t.Kind() {
 		case reflect.Map:

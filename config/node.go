@@ -146,7 +146,7 @@ func ParseNode(name string, text []byte, environ, settings []string) (Node, erro
 	}
 	n.fit(text)
 	if err := n.Validate(); err != nil {
-		return Node{}, fmt.Errorf("%s: %w", name, err)
+		return Node{}, placed(name, text, err)
 	}
 	return n, nil
 }

@@ -34,7 +34,8 @@ func (n Node) Validate() error {
 		"%d copies beside the primary need %d data members, and there are %d; write fewer, or add members", n.Bootstrap.Copies, n.Bootstrap.Copies+1, data)
 	if err := n.Bootstrap.Validate(); err != nil {
 		for _, e := range unjoin(err) {
-			p = append(p, fmt.Errorf("bootstrap.%w", e))
+			inner := e.(*problem) // Cluster.Validate gives nothing else
+			p.add("bootstrap."+inner.key, "%s", inner.text)
 		}
 	}
 	return p.err()
@@ -52,7 +53,9 @@ func (n Node) validateMembers(p *problems) {
 		p.check(m.Address != "" && !strings.ContainsAny(m.Address, "/ "), key+".address", "%q is not a host; write the address that the other members reach it at, without a port", m.Address)
 		p.oneOf(key+".kind", string(m.Kind), string(cluster.Data), string(cluster.Witness))
 		p.check(m.Priority == nil || *m.Priority >= 0, key+".priority", "can't be negative; 0 means never primary")
-		m.Ports.validate(p, key+".ports")
+		if m.Ports != n.Ports { // said once, under ports
+			m.Ports.validate(p, key+".ports")
+		}
 		at := fmt.Sprintf("%s:%d", m.Address, m.Ports.Beat)
 		if other, ok := places[at]; ok && m.Address != "" {
 			p.add(key+".address", "is %s's too; members on one address need ports of their own", other)

@@ -22,8 +22,8 @@ func override(n *Node, environ, settings []string) error {
 	for _, key := range scalarKeys(reflect.TypeFor[Node](), "") {
 		name := envPrefix + strings.ToUpper(strings.ReplaceAll(key, ".", "_"))
 		if v, ok := vars[name]; ok {
-			if err := decode("the environment's "+name, nested(key, v), n); err != nil {
-				return err
+			if err := decode("", nested(key, v), n); err != nil {
+				return fmt.Errorf("the environment's %s: %w", name, unplaced(err))
 			}
 		}
 	}
@@ -32,8 +32,8 @@ func override(n *Node, environ, settings []string) error {
 		if !ok || key == "" {
 			return fmt.Errorf("--set %s: write it as key=value, such as log.level=debug", s)
 		}
-		if err := decode("--set "+s, nested(key, v), n); err != nil {
-			return err
+		if err := decode("", nested(key, v), n); err != nil {
+			return fmt.Errorf("--set %s: %w", s, unplaced(err))
 		}
 	}
 	return nil

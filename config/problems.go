@@ -5,11 +5,16 @@ import (
 	"fmt"
 )
 
-// problems collects what Validate finds, each a line "key: what is wrong; what to do".
+// problem is one thing that Validate finds. Its text says what is wrong and what to do.
+type problem struct{ key, text string }
+
+func (p *problem) Error() string { return p.key + ": " + p.text }
+
+// problems collects what Validate finds, a line each.
 type problems []error
 
 func (p *problems) add(key, format string, args ...any) {
-	*p = append(*p, fmt.Errorf("%s: %s", key, fmt.Sprintf(format, args...)))
+	*p = append(*p, &problem{key, fmt.Sprintf(format, args...)})
 }
 
 // check adds the problem unless ok.
