@@ -212,7 +212,7 @@ func (b *Beats) Stats() Stats {
 // sameMeaning reports whether nobody needs to act on the difference between two beats.
 func sameMeaning(a, b cluster.Beat) bool {
 	for _, x := range []*cluster.Beat{&a, &b} {
-		x.Seq, x.StallMS, x.Sessions = 0, 0, 0
+		x.Seq, x.StallMS, x.Sessions, x.Wall = 0, 0, 0, 0
 		x.Position.LSN, x.Replayed = 0, 0
 		x.Suspects, x.Hears = sorted(x.Suspects), sorted(x.Hears)
 	}

@@ -60,6 +60,7 @@ func (s *sender) all() {
 	s.seq++
 	said.From, said.Incarnation, said.Seq = b.cfg.Self, b.incarnation, s.seq
 	said.StallMS = uint32(min(b.Stall().Milliseconds(), 1<<31))
+	said.Wall = time.Now().UnixMilli()
 	body, err := encode(said)
 	if err != nil {
 		b.cfg.Log.Error("beat cannot be encoded", "err", err)

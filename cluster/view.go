@@ -125,5 +125,6 @@ type Beat struct {
 	Addresses      []string // floating addresses that are on its interfaces
 	Sessions       int32    // client sessions in its router
 	StallMS        uint32   // how late the sender itself was at worst in the last second
+	Wall           int64    // the sender's clock, milliseconds since 1970; to be shown and warned of, never decided upon
 	Note           string   // what it is busy with, a phrase; shown by status
 }

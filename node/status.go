@@ -197,25 +197,89 @@ func warnings(v cluster.View, r cluster.Route, s *api.Status) []string {
 	if r.Write == "" {
 		add("no writes: %s", r.Why)
 	}
-	if !v.StoreOK {
-		add("the store (etcd) does not answer here: no failover can be decided by this member; look at its log")
+	switch missing := gone(s); {
+	case v.StoreOK:
+	case 2*len(missing) >= len(s.Members):
+		add("no majority of the members' etcd: until %s back, no failover can be decided and no setting changed", isOrOneOf(missing))
+	default:
+		add("the store (etcd) does not answer here: no failover can be decided by this member; look at the log of %s", v.Self)
 	}
 	if v.Postgres.Data == cluster.DataForeign {
 		add("the data directory of %s belongs to another cluster (system identifier %s, this cluster's is %s): it is left alone; move it away to let the member be cloned", v.Self, v.Postgres.SystemID, v.State.SystemID)
 	}
+	var pending []string
 	for _, m := range s.Members {
 		switch {
 		case m.State == api.Unreachable:
-			add("%s is not heard from", m.Name)
+			add("%s is not heard from%s: see whether its host is up and standfast runs there", m.Name, since(m.HeardMS))
 		case m.State == api.Failed:
 			add("%s: %s", m.Name, m.Note)
 		}
-		if m.PendingRestart {
-			add("%s waits for a restart for changed parameters: standfast restart %s", m.Name, m.Name)
+		if m.PendingRestart && m.State != api.Unreachable {
+			pending = append(pending, m.Name)
 		}
 	}
+	if len(pending) > 0 {
+		add("changed parameters wait for a restart of %s: standfast restart --pending", strings.Join(pending, ", "))
+	}
 	if v.Settings.Paused {
-		add("automatic failover is paused: standfast resume")
+		add("automatic failover is paused%s: a primary that dies is not replaced; to end this: standfast resume", until(s.PausedUntil))
+	}
+	return append(out, clocks(v)...)
+}
+
+// gone lists the members that are not heard.
+func gone(s *api.Status) []string {
+	var out []string
+	for _, m := range s.Members {
+		if m.State == api.Unreachable {
+			out = append(out, m.Name)
+		}
+	}
+	return out
+}
+
+func isOrOneOf(names []string) string {
+	if len(names) == 1 {
+		return names[0] + " is"
+	}
+	return "one of " + strings.Join(names, ", ") + " is"
+}
+
+func since(ms *int64) string {
+	if ms == nil {
+		return ""
+	}
+	return " for " + (time.Duration(*ms) * time.Millisecond).Round(time.Second).String()
+}
+
+func until(t time.Time) string {
+	if t.IsZero() {
+		return ""
+	}
+	return " until " + t.UTC().Format("2006-01-02 15:04 MST")
+}
+
+// clockSlack is how far a member's clock may differ before it is worth a warning. Nothing is decided by clocks that show the
+// time of day, but certificates are valid and logs are read by them.
+const clockSlack = 5 * time.Second
+
+// clocks compares the others' clocks with this member's, by their newest beats.
+func clocks(v cluster.View) []string {
+	var out []string
+	for _, m := range v.Members {
+		p := v.Peers[m.Name]
+		if m.Name == v.Self || p.Beat.Wall == 0 || p.Heard == 0 {
+			continue
+		}
+		off := time.Duration(p.Beat.Wall-v.Wall)*time.Millisecond + (v.Now - p.Heard)
+		if off.Abs() > clockSlack {
+			way := "ahead of"
+			if off < 0 {
+				way = "behind"
+			}
+			out = append(out, fmt.Sprintf("the clock of %s is %v %s that of %s: set them by NTP, certificates and logs go by them (timedatectl)", m.Name, off.Abs().Round(time.Second), way, v.Self))
+		}
 	}
 	return out
 }

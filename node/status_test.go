@@ -98,7 +98,24 @@ func TestWarnings(t *testing.T) {
 			p := standby(1)
 			p.Beat.PendingRestart = true
 			v.Peers["pg2"] = p
-		}, ready, []string{"standfast restart pg2"}},
+		}, ready, []string{"restart of pg2: standfast restart --pending"}},
+		"clock": {func(v *cluster.View) {
+			p := standby(1)
+			v.Wall = 1_000_000_000
+			p.Beat.Wall = v.Wall - 180_000
+			v.Peers["pg2"] = p
+		}, ready, []string{"the clock of pg2 is 3m0s behind that of pg1"}},
+		"clock near": {func(v *cluster.View) {
+			p := standby(1)
+			v.Wall = 1_000_000_000
+			p.Beat.Wall = v.Wall + 4000
+			v.Peers["pg2"] = p
+		}, ready, nil},
+		"two away": {func(v *cluster.View) {
+			v.StoreOK = false
+			delete(v.Peers, "pg2")
+			delete(v.Peers, "pg3")
+		}, ready, []string{"no majority of the members' etcd: until one of pg2, pg3 is back"}},
 		"paused": {func(v *cluster.View) { v.Settings.Paused = true }, ready, []string{"standfast resume"}},
 	} {
 		t.Run(name, func(t *testing.T) {
