@@ -142,7 +142,7 @@ func (n *Node) Pause(ctx context.Context, r api.PauseRequest, progress func(api.
 	if err := n.changeConfig(ctx, "paused_until", until.Format(time.RFC3339)); err != nil {
 		return err
 	}
-	progress(api.Progress{Step: "paused", Text: "automatic failover is paused until " + until.Format(time.RFC3339)})
+	progress(api.Progress{Step: "paused", Text: "automatic failover is paused until " + until.Format("2006-01-02 15:04:05 MST")})
 	return nil
 }
 
@@ -170,7 +170,7 @@ func (n *Node) changeConfig(ctx context.Context, key, value string) error {
 		case err == nil:
 			return nil
 		case !errors.Is(err, store.ErrConflict):
-			return api.Errorf(api.Unavailable, "write the configuration: %w", err)
+			return n.noMajority("write the configuration", err)
 		}
 	}
 }
@@ -180,7 +180,7 @@ func (n *Node) readConfig(ctx context.Context) (store.KV, error) {
 	defer cancel()
 	kv, err := n.store.Config(ctx)
 	if err != nil {
-		return store.KV{}, api.Errorf(api.Unavailable, "read the configuration: %w (is a majority of the members running?)", err)
+		return store.KV{}, n.noMajority("read the configuration", err)
 	}
 	return kv, nil
 }
@@ -237,9 +237,15 @@ func (n *Node) SetConfig(ctx context.Context, r api.ConfigRequest, progress func
 	case errors.Is(err, store.ErrConflict):
 		return api.Errorf(api.Conflict, "the configuration has changed meanwhile: read it again")
 	case err != nil:
-		return api.Errorf(api.Unavailable, "write the configuration: %w", err)
+		return n.noMajority("write the configuration", err)
 	}
 	return nil
+}
+
+// noMajority says in the operator's words that the store did not answer; etcd's own words go to the log.
+func (n *Node) noMajority(what string, err error) error {
+	n.log.Warn(what, "error", err)
+	return api.Errorf(api.Unavailable, "%s: the store (etcd) does not answer: more than half of the members have to run; see standfast status", what)
 }
 
 // patchYAML applies a JSON merge patch (RFC 7396) to the configuration's text. Comments are kept where a single value is
@@ -317,7 +323,7 @@ func (n *Node) request(ctx context.Context, kind cluster.RequestKind, to string,
 	err = n.store.PutRequest(sctx, req)
 	cancel()
 	if err != nil {
-		return api.Errorf(api.Unavailable, "record the request: %w (is a majority of the members running?)", err)
+		return n.noMajority(fmt.Sprintf("record the %s (if the outcome is unknown it may still begin when the majority is back: see standfast status)", kind), err)
 	}
 	progress(api.Progress{Step: "asked", Text: fmt.Sprintf("%s of term %d asked for", kind, req.Term)})
 	return n.follow(ctx, req, progress)

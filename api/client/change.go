@@ -69,7 +69,7 @@ func (c *Client) Resume(ctx context.Context, progress func(api.Progress)) error 
 
 // SetConfig changes the agreed configuration.
 func (c *Client) SetConfig(ctx context.Context, r api.ConfigRequest, progress func(api.Progress)) error {
-	to, _, err := c.first(ctx, storeOK)
+	to, err := c.withStore(ctx)
 	if err != nil {
 		return err
 	}
@@ -88,7 +88,7 @@ func (c *Client) SetConfig(ctx context.Context, r api.ConfigRequest, progress fu
 
 // anywhere sends a change that concerns the cluster to the first member that answers and reaches the store.
 func (c *Client) anywhere(ctx context.Context, method, path string, request any, progress func(api.Progress)) error {
-	r, _, err := c.first(ctx, storeOK)
+	r, err := c.withStore(ctx)
 	if err != nil {
 		return err
 	}

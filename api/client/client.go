@@ -37,7 +37,7 @@ type Client struct {
 // endpoint is one member's address: base is "https://host:port".
 type endpoint struct{ base, host, port string }
 
-func (e endpoint) String() string { return e.host + " " + e.port }
+func (e endpoint) String() string { return net.JoinHostPort(e.host, e.port) }
 
 // New returns a client for the members at endpoints: "host" or "host:port", by default port 8443. t trusts the cluster's
 // CA; with nil the plain port is spoken to (8008 by default), which only reads. token may be empty for reading.
@@ -178,15 +178,22 @@ func (c *Client) History(ctx context.Context) ([]api.Entry, error) {
 // Config returns the agreed configuration. It needs the token.
 func (c *Client) Config(ctx context.Context) (api.ClusterConfig, error) {
 	var cfg api.ClusterConfig
-	r, _, err := c.first(ctx, storeOK)
+	r, err := c.withStore(ctx)
 	if err != nil {
 		return cfg, err
 	}
 	return cfg, c.get(ctx, r.from, "/config?format=standfast", &cfg)
 }
 
-// storeOK: what must be agreed is best asked of a member that reaches the store.
-func storeOK(r Reply) bool { return r.Status.Store.OK }
+// withStore finds a member that reaches the store, for what must be agreed. Where none does, asking would only end in a
+// timeout that looks like a dead host.
+func (c *Client) withStore(ctx context.Context) (Reply, error) {
+	r, _, err := c.first(ctx, func(r Reply) bool { return r.Status.Store.OK })
+	if err == nil && !r.Status.Store.OK {
+		err = api.Errorf(api.Unavailable, "no member that answers reaches a majority of the stores (etcd): more than half of the members have to run; see standfast status")
+	}
+	return r, err
+}
 
 // get reads one JSON document.
 func (c *Client) get(ctx context.Context, e endpoint, path string, into any) error {

@@ -187,7 +187,7 @@ func TestReading(t *testing.T) {
 		t.Errorf("Statuses: %+v", replies)
 	}
 	host, port, _ := net.SplitHostPort(dead)
-	if want := host + " " + port + ": connection refused: is standfast running there? systemctl status standfast"; replies[0].Err.Error() != want {
+	if want := host + ":" + port + ": connection refused: is standfast running there? systemctl status standfast"; replies[0].Err.Error() != want {
 		t.Errorf("got  %q\nwant %q", replies[0].Err, want)
 	}
 	h, err := c.History(t.Context())
@@ -344,11 +344,28 @@ func TestExplanations(t *testing.T) {
 	}
 }
 
+// TestNoStore: what must be agreed is not asked of members that can't reach a majority; that would end in a timeout.
+func TestNoStore(t *testing.T) {
+	srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.Path != "/status" {
+			t.Errorf("asked for %s", r.URL.Path)
+		}
+		_ = json.NewEncoder(w).Encode(api.Status{Self: "pg1"})
+	}))
+	defer srv.Close()
+	c := connect(t, nil, "", strings.TrimPrefix(srv.URL, "http://"))
+	_, err := c.Config(t.Context())
+	var answer *api.Error
+	if !errors.As(err, &answer) || answer.Kind != api.Unavailable || !strings.Contains(err.Error(), "more than half of the members have to run") {
+		t.Errorf("%v", err)
+	}
+}
+
 // TestBrokenOff: when the lines end without an outcome, it is not taken for success.
 func TestBrokenOff(t *testing.T) {
 	srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if r.Method == http.MethodGet {
-			_ = json.NewEncoder(w).Encode(api.Status{Self: "pg1"})
+			_ = json.NewEncoder(w).Encode(api.Status{Self: "pg1", Store: api.Store{OK: true}})
 			return
 		}
 		_ = json.NewEncoder(w).Encode(api.Line{Progress: &api.Progress{Text: "begun"}})
