@@ -7,6 +7,7 @@ import (
 	"path/filepath"
 	"time"
 
+	"standfast/config"
 	"standfast/playground"
 	"standfast/playground/demo"
 )
@@ -19,6 +20,7 @@ type playgroundCmd struct {
 	Keep      bool     `help:"Keep the state, and use it again next time."`
 	Detection string   `help:"fast, balanced, vm or a time." default:"fast" placeholder:"fast"`
 	Floating  string   `help:"The floating address; the members' are the ones after it." default:"127.0.0.10" placeholder:"127.0.0.10"`
+	Offset    int      `help:"Add this to every port." name:"port-offset" placeholder:"N"`
 	Set       []string `help:"More of the members' files, such as log.level=debug; may be repeated." placeholder:"KEY=VALUE" sep:"none"`
 }
 
@@ -29,11 +31,15 @@ Examples:
 
     standfast playground
     standfast playground --demo
+    standfast playground --port-offset 10000    (5432 becomes 15432 and so on)
     standfast status                    (in another terminal)`
 }
 
 func (c *playgroundCmd) Run(a *app) error {
 	cfg := playground.Config{Nodes: c.Nodes, Dir: c.Dir, Detection: c.Detection, Keep: c.Keep, Floating: c.Floating, Settings: c.Set}
+	if c.Offset != 0 {
+		cfg.Ports = config.DefaultNode().Ports.Plus(c.Offset)
+	}
 	if err := cfg.Check(); err != nil {
 		return &usageError{err}
 	}

@@ -208,6 +208,11 @@ func (p Ports) or(q Ports) Ports {
 	}
 }
 
+// Plus adds n to every port.
+func (p Ports) Plus(n int) Ports {
+	return Ports{p.Postgres + n, p.Write + n, p.Read + n, p.Health + n, p.Admin + n, p.Beat + n, p.EtcdClient + n, p.EtcdPeer + n}
+}
+
 // Self is this member's entry of the list. A file that Validate accepted has one.
 func (n Node) Self() Member {
 	for _, m := range n.Members {

@@ -42,7 +42,7 @@ func (p *Playground) check(context.Context) error {
 	}
 	taken := preflight.Ports(all...)
 	if taken != nil {
-		taken = fmt.Errorf("%w\nor take other addresses: --floating 127.0.1.10", taken)
+		taken = fmt.Errorf("%w\nor take other addresses with --floating 127.0.1.10, or other ports with --port-offset 10000", taken)
 	}
 	_, _, err := postgres.FindBinDir("")
 	return errors.Join(err, preflight.Space(p.cfg.Dir, int64(p.cfg.Nodes)*perMember), taken)

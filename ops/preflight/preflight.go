@@ -143,29 +143,38 @@ type Endpoint struct {
 	Address string // host:port
 }
 
-// Ports checks several at once, with one line for each process that is in the way.
+// Ports checks several at once, with one line for each process that is in the way, and one for all that this user may
+// not know.
 func Ports(endpoints ...Endpoint) error {
 	var errs []error
-	taken := map[string][]string{}
+	taken := map[string][]*Taken{}
 	var order []string
 	for _, e := range endpoints {
 		var t *Taken
 		err := Port(e.Network, e.Address)
-		if errors.As(err, &t) && t.By != "" {
-			if taken[t.By] == nil {
-				order = append(order, t.By)
-			}
-			taken[t.By] = append(taken[t.By], e.Network+" "+e.Address)
+		if !errors.As(err, &t) {
+			errs = append(errs, err)
 			continue
 		}
-		errs = append(errs, err)
+		if taken[t.By] == nil {
+			order = append(order, t.By)
+		}
+		taken[t.By] = append(taken[t.By], t)
 	}
 	for _, by := range order {
-		if list := taken[by]; len(list) == 1 {
-			errs = append(errs, fmt.Errorf("%s is taken by %s; stop it, or choose another port", list[0], by))
-		} else {
-			errs = append(errs, fmt.Errorf("%s and %d more are taken by %s; stop it, or choose other ports", list[0], len(list)-1, by))
-		}
+		errs = append(errs, several(taken[by]))
 	}
 	return errors.Join(errs...)
+}
+
+// several says in one line what one process has, or processes of other users.
+func several(list []*Taken) error {
+	t := list[0]
+	switch {
+	case len(list) == 1:
+		return t
+	case t.By == "":
+		return fmt.Errorf("%s port %s and %d more are taken by processes of another user; find them with: sudo ss -lntup", t.Network, t.Address, len(list)-1)
+	}
+	return fmt.Errorf("%s port %s and %d more are taken by %s; stop it, or choose other ports", t.Network, t.Address, len(list)-1, t.By)
 }

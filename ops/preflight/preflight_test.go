@@ -74,7 +74,7 @@ func TestPortsNameEachProcessOnce(t *testing.T) {
 		endpoints = append(endpoints, preflight.Endpoint{Network: "tcp", Address: l.Addr().String()})
 	}
 	err := preflight.Ports(endpoints...)
-	want := fmt.Sprintf("tcp %s and 2 more are taken by ", endpoints[0].Address)
+	want := fmt.Sprintf("tcp port %s and 2 more are taken by ", endpoints[0].Address)
 	if err == nil || !strings.HasPrefix(err.Error(), want) || strings.Count(err.Error(), "\n") != 0 {
 		t.Errorf("%v\nwant one line that begins with\n%s", err, want)
 	}
