@@ -117,6 +117,9 @@ func sentence(err error, parsed *kong.Context) string {
 	if parsed == nil && errors.As(err, &pe) {
 		parsed = pe.Context
 	}
+	if word, ok := strings.CutPrefix(text, "unexpected argument "); ok && (parsed == nil || parsed.Selected() == nil) {
+		text = "unknown command " + word
+	}
 	if parsed != nil && parsed.Selected() != nil {
 		return fmt.Sprintf("%s (see standfast %s --help)", text, parsed.Selected().Name)
 	}

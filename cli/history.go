@@ -1,11 +1,15 @@
 package cli
 
 import (
+	"cmp"
 	"encoding/json"
 	"fmt"
+	"io"
+	"slices"
 	"time"
 
 	"standfast/api"
+	"standfast/cluster"
 )
 
 type historyCmd struct {
@@ -15,7 +19,7 @@ type historyCmd struct {
 }
 
 func (historyCmd) Help() string {
-	return `OUT is how long nobody took writes. Times are the members' own clocks.
+	return `OUT is how long nobody took writes; WAS, who was primary before. Times are the members' own clocks.
 
 Examples:
 
@@ -71,21 +75,20 @@ func writeHistory(a *app, entries []api.Entry) {
 		{head: "KIND", drop: 2, cells: get(func(e api.Entry) string { return e.Kind })},
 		{head: "OUT", right: true, cells: get(outText)},
 	}
-	used := 0
-	for _, c := range columns {
-		used += c.width() + 2
-	}
-	room := 1 << 20 // in a pipe nothing is cut: nobody could widen it
-	if a.out.terminal {
-		room = max(a.out.width-used, 24)
-	}
-	columns = append(columns, column{head: "WHY", cells: get(func(e api.Entry) string { return cut(why(e), room) })})
 	s := a.out
-	if !s.terminal {
+	room := 1 << 20 // in a pipe nothing is cut: nobody could widen it
+	if s.terminal {
+		columns = fit(columns, s.width-leastWhy-2)
+		room = max(s.width-widthOf(columns)-2, 8)
+	} else {
 		s.width = 1 << 20
 	}
+	columns = append(columns, column{head: "WHY", cells: get(func(e api.Entry) string { return cut(why(e), room) })})
 	writeTable(a.stdout, s, columns, len(entries))
 }
+
+// leastWhy is the room that a reason gets before other columns do.
+const leastWhy = 40
 
 func why(e api.Entry) string {
 	if e.Lost != "" {
@@ -94,14 +97,25 @@ func why(e api.Entry) string {
 	return e.Reason
 }
 
+// outText: before a cluster is founded nobody writes, so its first term interrupted nothing.
 func outText(e api.Entry) string {
-	if e.OutageMS == 0 {
+	if e.OutageMS == 0 || e.Kind == "bootstrap" {
 		return "-"
 	}
 	if e.OutageMS < 10000 {
 		return fmt.Sprintf("%d ms", e.OutageMS)
 	}
 	return fmt.Sprintf("%.0f s", float64(e.OutageMS)/1000)
+}
+
+// writeSteps shows what happened when. Members write down their own steps, so that they come in another order than that of
+// their times.
+func writeSteps(w io.Writer, steps []cluster.Step) {
+	steps = slices.Clone(steps)
+	slices.SortStableFunc(steps, func(a, b cluster.Step) int { return cmp.Compare(a.At, b.At) })
+	for _, s := range steps {
+		fmt.Fprintf(w, "  %6d ms  %-8s %s\n", s.At-steps[0].At, s.By, s.Name)
+	}
 }
 
 func cut(text string, width int) string {
@@ -132,9 +146,7 @@ func (c *historyCmd) one(a *app, entries []api.Entry) error {
 				fmt.Fprintf(a.stdout, "%-11s %s\n", line[0], wrap(line[1], a.out.width-12, "            "))
 			}
 		}
-		for i, s := range e.Steps {
-			fmt.Fprintf(a.stdout, "  +%5d ms  %-8s %s\n", s.At-e.Steps[0].At, s.By, e.Steps[i].Name)
-		}
+		writeSteps(a.stdout, e.Steps)
 		return nil
 	}
 	return usage("there is no term %d in the history; see standfast history --last 0", c.Term)

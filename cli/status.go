@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"strings"
 	"time"
 
 	"standfast/api"
@@ -120,7 +121,11 @@ func writeStatus(w io.Writer, s style, st *api.Status, failed []error, now time.
 	}
 	unusual = append(unusual, detached(st)...)
 	for _, u := range unusual {
-		fmt.Fprintf(w, "%s\n", s.warn(wrap("! "+u, s.width-1, "  ")))
+		paint := s.warn
+		if strings.HasPrefix(u, "no writes") {
+			paint = s.bad
+		}
+		fmt.Fprintf(w, "%s\n", paint(wrap("! "+u, s.width-1, "  ")))
 	}
 	if len(unusual) > 0 {
 		fmt.Fprintln(w)

@@ -30,18 +30,26 @@ func (c column) width() int {
 // fit drops columns until the rest has room.
 func fit(columns []column, width int) []column {
 	for {
-		total, worst := 0, -1
+		worst := -1
 		for i, c := range columns {
-			total += c.width() + 2
 			if c.drop > 0 && (worst < 0 || c.drop > columns[worst].drop) {
 				worst = i
 			}
 		}
-		if total-2 <= width || worst < 0 {
+		if widthOf(columns) <= width || worst < 0 {
 			return columns
 		}
 		columns = append(columns[:worst:worst], columns[worst+1:]...)
 	}
+}
+
+// widthOf is what columns need side by side.
+func widthOf(columns []column) int {
+	n := -2
+	for _, c := range columns {
+		n += c.width() + 2
+	}
+	return n
 }
 
 func writeTable(w io.Writer, s style, columns []column, rows int) {
@@ -120,6 +128,7 @@ func mark(primary bool) string {
 func stateText(m *api.Member) string {
 	text := string(m.State)
 	switch {
+	case m.State == api.Unreachable: // what it was last is of no use now
 	case m.Draining:
 		text += ", drained"
 	case m.PendingRestart:

@@ -158,7 +158,7 @@ func abdicate(v cluster.View) []cluster.Action {
 		next.Reason = fmt.Sprintf("%s asked for a switchover", r.By)
 		next.Prefer, next.Avoid = r.To, v.Self
 		if r.To == v.Self {
-			next.Avoid = ""
+			next.Avoid, next.Reason = "", fmt.Sprintf("%s asked for a restart of the primary", r.By)
 		}
 	}
 	return []cluster.Action{

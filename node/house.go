@@ -260,7 +260,22 @@ func (n *Node) readHistory(ctx context.Context) {
 	for _, e := range es {
 		out = append(out, api.Entry(e))
 	}
+	complete(out)
 	n.entries.Store(&out)
+}
+
+// complete says who was primary before each term, which the one that writes the entry does not know, and tells a restart
+// of the primary, which is a switchover to itself, by that.
+func complete(entries []api.Entry) {
+	for i := 1; i < len(entries); i++ {
+		e, before := &entries[i], entries[i-1].Primary
+		if e.Old == "" {
+			e.Old = before
+		}
+		if e.Kind == "switchover" && e.Old == e.Primary {
+			e.Kind = "restart"
+		}
+	}
 }
 
 func (n *Node) history() []api.Entry {
