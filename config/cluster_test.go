@@ -133,6 +133,7 @@ func TestSet(t *testing.T) {
 		{"postgresql.parameters.pg_stat_statements.max", "500", "# ours\ndurability: quorum # safe\nrouter:\n  wait: 5s\npostgresql:\n  parameters:\n    work_mem: 4MB\n    pg_stat_statements.max: 500\n"},
 		{"router.wait", "", "# ours\ndurability: quorum # safe\npostgresql:\n  parameters:\n    work_mem: 4MB\n"},
 		{"postgresql.ident", "[site alice bob, site carol dan]", "# ours\ndurability: quorum # safe\nrouter:\n  wait: 5s\npostgresql:\n  parameters:\n    work_mem: 4MB\n  ident:\n  - site alice bob\n  - site carol dan\n"},
+		{"postgresql.slots", "[{name: cdc, database: app, plugin: pgoutput}]", "# ours\ndurability: quorum # safe\nrouter:\n  wait: 5s\npostgresql:\n  parameters:\n    work_mem: 4MB\n  slots:\n  - database: app\n    name: cdc\n    plugin: pgoutput\n"},
 		{"allow_single_copy", "true", "# ours\ndurability: quorum # safe\nrouter:\n  wait: 5s\npostgresql:\n  parameters:\n    work_mem: 4MB\nallow_single_copy: true\n"},
 	} {
 		got, err := config.Set([]byte(text), c.key, c.value)

@@ -69,8 +69,8 @@ func (s *Server) followCopies(ctx context.Context, c Config, f Follow) error {
 	var errs []error
 	var missing []string
 	for _, t := range theirs {
-		if m, ok := mine[t.name]; ok {
-			errs = append(errs, s.advanceCopy(ctx, t, m))
+		if _, ok := mine[t.name]; ok {
+			errs = append(errs, s.advanceCopy(ctx, t))
 		} else {
 			missing = append(missing, t.name)
 		}
@@ -164,12 +164,15 @@ func (s *Server) copies(ctx context.Context) (map[string]string, error) {
 
 // advanceCopy moves a slot here to where the primary's is, as far as WAL has been replayed. That decodes, so it takes a
 // session of the slot's database.
-func (s *Server) advanceCopy(ctx context.Context, t theirSlot, _ string) error {
+func (s *Server) advanceCopy(ctx context.Context, t theirSlot) error {
 	conn, err := s.config().connectTo(ctx, t.database, ourApplication)
 	if err != nil {
 		return err
 	}
 	defer closeConn(conn)
+	if _, err := conn.Exec(ctx, "set log_min_messages = fatal"); err != nil { // the server would tell of each round; errors come here
+		return err
+	}
 	_, err = conn.Exec(ctx, `select pg_replication_slot_advance(slot_name, least($2::pg_lsn, pg_last_wal_replay_lsn()))
 		from pg_replication_slots where slot_name = $1 and not active and confirmed_flush_lsn < least($2::pg_lsn, pg_last_wal_replay_lsn())`, t.name, t.confirmed)
 	if err != nil {

@@ -64,6 +64,9 @@ func (s *Server) prove(tl cluster.Timeline, names []string) error {
 	}
 	b, err := json.Marshal(next)
 	if err == nil {
+		err = os.MkdirAll(filepath.Dir(c.proofFile()), 0o700)
+	}
+	if err == nil {
 		err = c.writeFile(c.proofFile(), b, true)
 	}
 	if err != nil {
@@ -76,7 +79,11 @@ func (s *Server) prove(tl cluster.Timeline, names []string) error {
 func (s *Server) disprove() error {
 	s.proofs.Lock()
 	defer s.proofs.Unlock()
-	return removeFile(s.config().proofFile())
+	path := s.config().proofFile()
+	if _, err := os.Stat(path); errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	return removeFile(path)
 }
 
 // removeCopies removes the declared slots from a data directory that no server runs on. pg_rewind keeps slots as they are,
