@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"strconv"
+	"strings"
 	"sync"
 	"time"
 
@@ -78,9 +79,7 @@ func (s *subscriber) session(ctx context.Context) error {
 		defer cancel()
 		_ = conn.Close(end) // it is cut off, or we are done
 	}()
-	s.mu.Lock()
-	from := s.confirmed
-	s.mu.Unlock()
+	from := s.position(conn)
 	conn.Frontend().SendQuery(&pgproto3.Query{String: fmt.Sprintf("START_REPLICATION SLOT %s LOGICAL %X/%X (proto_version '1', publication_names '%s')",
 		s.slot, from>>32, uint32(from), s.publication)})
 	if err := conn.Frontend().Flush(); err != nil {
@@ -108,6 +107,18 @@ func (s *subscriber) session(ctx context.Context) error {
 			}
 		}
 	}
+}
+
+// position is where to begin: from PostgreSQL 17 on behind what was confirmed. Before, a subscriber may have been ahead of
+// the standbys, and the new primary's first changes lie below what it confirmed to the old one; asking for 0/0 it gets
+// everything from where the slot is.
+func (s *subscriber) position(conn *pgconn.PgConn) uint64 {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if major, _, _ := strings.Cut(conn.ParameterStatus("server_version"), "."); len(major) == 2 && major < "17" {
+		s.confirmed = 0
+	}
+	return s.confirmed
 }
 
 // take reads one message of pgoutput ("Logical Replication Message Formats"): Insert adds a row, Commit keeps what was
