@@ -72,6 +72,11 @@ func (s *Server) promoteLowered(ctx context.Context, names cluster.Rule) (tl clu
 	if fork := after.Postgres.Fork; fork < before.Postgres.Replayed {
 		return 0, fmt.Errorf("it forked at %s, before the end of its WAL at %s", fork, before.Postgres.Replayed)
 	}
+	s.naming.Lock()
+	defer s.naming.Unlock()
+	if err := s.decodeBehind(ctx, names); err != nil { // the start has emptied what it sets
+		return 0, err
+	}
 	_, err = s.writeNames(ctx, pgconf.SyncNames(names)) // until now they were ones that nobody can meet
 	return after.Postgres.Position.Timeline, err
 }
