@@ -60,9 +60,10 @@ type Status struct {
 	Request     *cluster.Request `json:"request,omitempty"`     // an operator's, not carried out yet
 
 	Store    Store     `json:"store"`
-	Members  []Member  `json:"members"`  // sorted by name
-	Postgres Postgres  `json:"postgres"` // this member's own PostgreSQL in detail
-	Router   Router    `json:"router"`   // this member's own router
+	Members  []Member  `json:"members"`            // sorted by name
+	Postgres Postgres  `json:"postgres"`           // this member's own PostgreSQL in detail
+	Router   Router    `json:"router"`             // this member's own router
+	Watchdog string    `json:"watchdog,omitempty"` // device that resets this member's host when even its guard hangs; "": none
 	Address  []Address `json:"address,omitempty"`
 	Warnings []string  `json:"warnings"` // plain sentences: what is wrong and what to do
 

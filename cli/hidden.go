@@ -8,6 +8,7 @@ import (
 	"syscall"
 
 	"standfast/guard"
+	"standfast/postgres"
 	"standfast/store/embed"
 )
 
@@ -20,6 +21,13 @@ func runHidden(args []string, stdin io.Reader, stderr io.Writer) (code int, ok b
 	switch args[0] {
 	case "guard":
 		return guard.Main(args[1:]), true
+	case "postgres":
+		if len(args) != 2 {
+			fmt.Fprintln(stderr, "standfast postgres: this is started by systemd, with the path of what the agent has written")
+			return int(Usage), true
+		}
+		fmt.Fprintf(stderr, "standfast postgres: %v\n", postgres.Launch(args[1]))
+		return int(Failed), true
 	case "etcd":
 		if len(args) != 2 {
 			fmt.Fprintln(stderr, "standfast etcd: this is started by standfast run, with the path of its configuration")

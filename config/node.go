@@ -29,8 +29,9 @@ type Node struct {
 	SecretFile string `yaml:"secret_file"` // authenticates heartbeats, the same on every member
 	TokenFile  string `yaml:"token_file"`  // what a client must show to change anything
 
-	VIP   []VIP `yaml:"vip"` // floating addresses, the same on every member
-	Hooks Hooks `yaml:"hooks"`
+	VIP      []VIP  `yaml:"vip"` // floating addresses, the same on every member
+	Hooks    Hooks  `yaml:"hooks"`
+	Watchdog string `yaml:"watchdog"` // the kernel's watchdog device; "auto": /dev/watchdog if it can be used; "off": none
 
 	Log       Log      `yaml:"log"`
 	Members   []Member `yaml:"members"`   // who founds the cluster; later changes are agreed in the store
@@ -89,6 +90,7 @@ type Postgres struct {
 	DataDir string `yaml:"data_dir"` // "": data below state_dir
 	WALDir  string `yaml:"wal_dir"`  // "": in the data directory
 	RunAs   string `yaml:"run_as"`   // the user to become when started by root, which PostgreSQL refuses to run as
+	Unit    string `yaml:"unit"`     // the systemd service that the server runs as; "": a process of the agent's
 }
 
 // Etcd says where what is agreed is kept: with endpoints in an etcd of the site's, otherwise in one of our own on each member.
@@ -120,6 +122,7 @@ func DefaultNode() Node {
 		SecretFile: "/etc/standfast/secret",
 		TokenFile:  "/etc/standfast/token",
 		Hooks:      Hooks{Timeout: Duration(10 * time.Second)},
+		Watchdog:   "auto",
 		Log:        Log{Level: "info", Format: "text"},
 		Bootstrap:  DefaultCluster(),
 	}

@@ -114,6 +114,8 @@ func (n Node) validatePaths(p *problems) {
 		rel, err := filepath.Rel(n.Postgres.DataDir, n.Postgres.WALDir)
 		p.check(err != nil || rel == ".." || strings.HasPrefix(rel, "../"), "postgres.wal_dir", "lies in the data directory; leave it empty or put it on a file system of its own")
 	}
+	p.check(n.Watchdog == "auto" || n.Watchdog == "off" || filepath.IsAbs(n.Watchdog), "watchdog", "%q is neither auto nor off nor a device; write auto, off or /dev/watchdog", n.Watchdog)
+	p.check(n.Postgres.Unit == "" || strings.HasSuffix(n.Postgres.Unit, ".service"), "postgres.unit", "%q is not a service; write standfast-postgres.service, or leave it empty", n.Postgres.Unit)
 	p.check(n.Postgres.RunAs != "root", "postgres.run_as", "PostgreSQL refuses to run as root; write postgres")
 }
 

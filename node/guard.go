@@ -16,12 +16,14 @@ import (
 // guarded feeds the guard for the agent, which looks far more often than the guard needs to hear, and starts another one
 // when it has ended.
 type guarded struct {
-	start func(context.Context) (*guard.Guard, error)
-	log   *slog.Logger
-	data  string               // PostgreSQL's data directory, as configured
-	pace  func() time.Duration // least time between two feeds
-	lease func() time.Duration
-	held  func() []guard.Address // floating addresses that are here
+	start  func(context.Context) (*guard.Guard, error)
+	log    *slog.Logger
+	data   string               // PostgreSQL's data directory, as configured
+	pace   func() time.Duration // least time between two feeds
+	lease  func() time.Duration
+	held   func() []guard.Address // floating addresses that are here
+	group  func() string          // PostgreSQL's own control group, "": none
+	device string                 // the watchdog that the guard feeds, "": none
 
 	mu       sync.Mutex
 	guard    *guard.Guard
@@ -39,15 +41,18 @@ func (n *Node) startGuard(ctx context.Context) (*guarded, error) {
 	if n.pg == nil {
 		return nil, nil
 	}
+	device, err := n.watchdog()
+	if err != nil {
+		return nil, err
+	}
 	lease := func() time.Duration { return time.Duration(n.agreed.get().Lease) }
 	log := n.log.With("part", "guard")
 	g := &guarded{
-		log: log, data: n.cfg.Postgres.DataDir, lease: lease, held: n.addresses.guarded, pace: func() time.Duration { return lease() / 8 },
+		log: log, data: n.cfg.Postgres.DataDir, device: device, group: n.pg.Cgroup, lease: lease, held: n.addresses.guarded, pace: func() time.Duration { return lease() / 8 },
 		start: func(ctx context.Context) (*guard.Guard, error) {
-			return guard.Start(ctx, guard.Config{Name: n.cfg.StateDir, WatchdogTimeout: lease() / 2, Log: log})
+			return guard.Start(ctx, guard.Config{Name: n.cfg.StateDir, Watchdog: device, WatchdogTimeout: lease() / 2, Log: log})
 		},
 	}
-	var err error
 	if g.guard, err = g.start(ctx); err != nil {
 		return nil, fmt.Errorf("start the guard: %w", err)
 	}
@@ -130,6 +135,14 @@ func (g *guarded) warning() string {
 	return fmt.Sprintf("no guard is running here (%s): if the agent fell silent now, nobody would end PostgreSQL; another is being started", g.missing)
 }
 
+// watchdog is the device that the guard feeds, "": none.
+func (g *guarded) watchdog() string {
+	if g == nil {
+		return ""
+	}
+	return g.device
+}
+
 func (g *guarded) close() error {
 	if g == nil {
 		return nil
@@ -150,12 +163,12 @@ func (g *guarded) Feed(within time.Duration) error {
 		}
 		g.real = data
 	}
-	return g.feed(within, guard.Target{Data: g.real, Addresses: g.held()})
+	return g.feed(within, guard.Target{Data: g.real, Cgroup: g.group(), Addresses: g.held()})
 }
 
 // feed answers for the target, at once if it is another than the last, else at its pace.
 func (g *guarded) feed(within time.Duration, t guard.Target) error {
-	same := t.Data == g.target.Data && slices.Equal(t.Addresses, g.target.Addresses)
+	same := t.Data == g.target.Data && t.Cgroup == g.target.Cgroup && slices.Equal(t.Addresses, g.target.Addresses)
 	if g.missing != nil || g.armed && same && time.Since(g.fed) < min(g.pace(), within/4) {
 		return nil
 	}

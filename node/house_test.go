@@ -186,7 +186,7 @@ func TestKilledGuardIsReplaced(t *testing.T) {
 	dir := t.TempDir()
 	broken := errors.New("no memory")
 	var fail atomic.Bool
-	g := &guarded{log: quiet, data: dir, pace: func() time.Duration { return time.Hour }, lease: func() time.Duration { return time.Hour }, held: func() []guard.Address { return nil }, start: func(ctx context.Context) (*guard.Guard, error) {
+	g := &guarded{group: func() string { return "" }, log: quiet, data: dir, pace: func() time.Duration { return time.Hour }, lease: func() time.Duration { return time.Hour }, held: func() []guard.Address { return nil }, start: func(ctx context.Context) (*guard.Guard, error) {
 		if fail.Load() {
 			return nil, broken
 		}
@@ -243,7 +243,7 @@ func TestGuardIsFedAtItsPace(t *testing.T) {
 			t.Error(err)
 		}
 	})
-	f := &guarded{guard: g, data: filepath.Join(dir, "link"), pace: func() time.Duration { return time.Hour }, held: func() []guard.Address { return nil }}
+	f := &guarded{group: func() string { return "" }, guard: g, data: filepath.Join(dir, "link"), pace: func() time.Duration { return time.Hour }, held: func() []guard.Address { return nil }}
 	sent := func() uint64 { return g.Status().LastSeq }
 
 	first := sent()

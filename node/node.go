@@ -42,13 +42,14 @@ type Node struct {
 	etcd   *etcd
 	tls    tlsFiles
 
-	pg     *postgres.Server // nil on a witness
-	relay  *relay.Relay     // nil on a witness
-	beats  *beat.Beats
-	router *router.Router
-	agent  *agent.Agent
-	guard  *guarded // nil on a witness
-	api    *api.Server
+	pg         *postgres.Server // nil on a witness
+	pgUnitFile string
+	relay      *relay.Relay // nil on a witness
+	beats      *beat.Beats
+	router     *router.Router
+	agent      *agent.Agent
+	guard      *guarded // nil on a witness
+	api        *api.Server
 
 	addresses *addresses
 
@@ -103,6 +104,7 @@ func (n *Node) Run(ctx context.Context) (err error) {
 	g.Go(func() error { return named("router", n.router.Run(gctx)) })
 	g.Go(func() error { return named("api", n.api.Run(gctx)) })
 	g.Go(func() error { return named("addresses", n.addresses.run(gctx)) })
+	g.Go(func() error { n.service(gctx); return nil })
 	if n.guard != nil {
 		g.Go(func() error { n.guard.run(gctx); return nil })
 	}
@@ -116,8 +118,15 @@ func (n *Node) Run(ctx context.Context) (err error) {
 	w.Go(func() error { return named("agent", n.agent.Run(wctx)) })
 	w.Go(func() error { return n.keepHouse(wctx) })
 	w.Go(func() error { return n.keepLogical(wctx) })
-	stop := context.AfterFunc(ctx, func() { stopWork(context.Cause(ctx)) })
-	defer stop()
+	w.Go(func() error {
+		select {
+		case <-ctx.Done():
+			n.leave(wctx)
+			stopWork(context.Cause(ctx))
+		case <-wctx.Done():
+		}
+		return nil
+	})
 	werr := w.Wait()
 	stopBase(errors.New("node stopped"))
 	return errors.Join(unlessCancelled(werr), unlessCancelled(g.Wait()))

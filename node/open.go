@@ -68,6 +68,9 @@ func (n *Node) openPostgres() error {
 	}
 	n.log.Info("found PostgreSQL", "bin_dir", bin, "version", version)
 	n.cfg.Postgres.BinDir = bin
+	if n.pgUnitFile, err = n.unitFile(); err != nil {
+		return err
+	}
 	n.pg = postgres.New(n.postgresConfig())
 	n.relay, err = relay.New(relay.Config{
 		Dir: n.relayDir(), Port: n.cfg.Self().Ports.Postgres, Self: n.cfg.Name, Log: n.log.With("part", "relay"),
@@ -89,6 +92,7 @@ func (n *Node) postgresConfig() postgres.Config {
 		CA: n.tls.files.CA, Cert: n.tls.files.Cert, Key: n.tls.files.Key,
 		Parameters: parameters(c), HBA: c.PostgreSQL.HBA, Ident: c.PostgreSQL.Ident, Slots: slots(c),
 		Members: n.dataMembers(), PasswordDir: filepath.Join(n.cfg.StateDir, "passwords"),
+		Unit: n.cfg.Postgres.Unit, UnitFile: n.pgUnitFile,
 	}
 }
 

@@ -71,7 +71,7 @@ func (n *Node) buildStatus(v cluster.View, r cluster.Route, now time.Time) *api.
 		Paused: v.Settings.Paused, Request: v.Request, Warnings: []string{},
 		Store:   api.Store{OK: v.StoreOK, Kind: n.storeKind(), Leader: n.storeLeader()},
 		Router:  n.routerStatus(r),
-		History: n.history(),
+		History: n.history(), Watchdog: n.guard.watchdog(),
 	}
 	if c.PausedUntil != nil && !c.PausedUntil.Equal(config.UntilResumed) {
 		s.PausedUntil = *c.PausedUntil

@@ -43,6 +43,7 @@ func (s *Server) Adopt(ctx context.Context) (bool, error) {
 		return false, err
 	}
 	s.setWatch(w)
+	s.noteGroup()
 	if standby, err := s.StandbyData(); err != nil || standby && c.startedWith(pid, "hot_standby=off") {
 		return false, errors.Join(err, s.KillAll(ctx)) // left in the middle of promoteLowered: it would answer nobody for ever
 	}

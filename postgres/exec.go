@@ -20,7 +20,7 @@ import (
 // command prepares one of PostgreSQL's programs: messages in English, for they are read here, none of this process's
 // PG… variables, and the user that PostgreSQL runs as.
 func (c Config) command(ctx context.Context, program string, args ...string) *exec.Cmd {
-	cmd := exec.CommandContext(ctx, filepath.Join(c.BinDir, program), args...)
+	cmd := exec.CommandContext(ctx, c.program(program), args...)
 	for _, kv := range os.Environ() {
 		if !strings.HasPrefix(kv, "PG") && !strings.HasPrefix(kv, "LC_") && !strings.HasPrefix(kv, "LANG") && !strings.HasPrefix(kv, "NOTIFY_SOCKET") {
 			cmd.Env = append(cmd.Env, kv)
@@ -33,6 +33,8 @@ func (c Config) command(ctx context.Context, program string, args ...string) *ex
 	cmd.WaitDelay = 5 * time.Second
 	return cmd
 }
+
+func (c Config) program(name string) string { return filepath.Join(c.BinDir, name) }
 
 // run runs a program to its end and returns its standard output. The error carries the end of what it said.
 func (c Config) run(ctx context.Context, program string, args ...string) (string, error) {

@@ -121,6 +121,9 @@ func (s *Server) KillAll(ctx context.Context) error {
 	if err := s.killPostmaster(); err != nil {
 		return err
 	}
+	if err := s.killGroup(); err != nil {
+		return fmt.Errorf("kill PostgreSQL: %w", err)
+	}
 	killed := map[int]bool{}
 	for {
 		pids, err := s.killThese(killed)

@@ -42,6 +42,10 @@ type Config struct {
 	PasswordDir string              // directory for generated passwords and for markers; "": beside DataDir
 	RunAs       *syscall.Credential // the user that PostgreSQL runs as; nil: this process's
 
+	// Unit is the systemd service that PostgreSQL runs as; "": it is started as a child. The service's program calls Launch
+	// with UnitFile, which is written for each start.
+	Unit, UnitFile string
+
 	// Parameters are the cluster's, from its agreed configuration. Those that safety rests on are ours (see Owned).
 	Parameters map[string]string
 

@@ -86,21 +86,29 @@ func (s *Server) launch(ctx context.Context, c Config) error {
 	if err != nil {
 		return fmt.Errorf("start PostgreSQL: %w", err)
 	}
-	w, err := c.spawn(log, byVersion)
+	w, err := c.spawn(ctx, log, byVersion)
 	if err != nil {
 		return fmt.Errorf("start PostgreSQL: %w", err)
 	}
 	s.setWatch(w)
-	return c.awaitLock(ctx, w, begin)
+	if err := c.awaitLock(ctx, w, begin); err != nil {
+		return err
+	}
+	s.noteGroup()
+	return nil
 }
 
-// spawn starts the postmaster in a session of its own, so that nothing that ends the agent ends it too.
-func (c Config) spawn(log *os.File, more []pgconf.Setting) (*watch, error) {
+// spawn starts the postmaster, as a service or as a child in a session of its own, so that nothing that ends the agent ends
+// it too.
+func (c Config) spawn(ctx context.Context, log *os.File, more []pgconf.Setting) (*watch, error) {
 	args := []string{"-D", c.DataDir}
 	for _, p := range append(c.commandLine(), more...) {
 		args = append(args, "-c", p.Name+"="+p.Value)
 	}
 	like := c.command(context.Background(), "postgres", args...)
+	if c.Unit != "" {
+		return c.spawnUnit(ctx, args, like.Env)
+	}
 	cmd := exec.Command(like.Path, args...)
 	cmd.Env, cmd.Dir, cmd.Stdout, cmd.Stderr = like.Env, like.Dir, log, log
 	cmd.SysProcAttr = &syscall.SysProcAttr{Credential: c.RunAs, Setsid: true}

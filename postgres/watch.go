@@ -15,6 +15,7 @@ type watch struct {
 	fd     *os.File
 	exited chan struct{} // closed when the process has ended
 	ended  chan struct{} // closed when nobody waits any more
+	group  string        // directory of its own control group, "": none; under Server.mu
 }
 
 // watchProcess begins to watch. child is the process's command if it is this process's child and has to be reaped.

@@ -65,6 +65,11 @@ func New(endpoints []string, t *tls.Config, token string) (*Client, error) {
 	return c, nil
 }
 
+// DialBy replaces the way to the members. It must come before the first call.
+func (c *Client) DialBy(dial func(ctx context.Context, network, address string) (net.Conn, error)) {
+	c.http.Transport.(*http.Transport).DialContext = dial
+}
+
 // Close closes idle connections.
 func (c *Client) Close() { c.http.CloseIdleConnections() }
 
