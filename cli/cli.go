@@ -35,6 +35,7 @@ type commands struct {
 	Reclone    recloneCmd    `cmd:"" help:"Replace a member's data by a new copy of the primary's." group:"Change"`
 	Conf       configCmd     `cmd:"" name:"config" help:"Show or change the agreed configuration." group:"Change"`
 	Run        runCmd        `cmd:"" help:"Run this host's member." group:"Set up"`
+	Node       nodeCmd       `cmd:"" help:"Stop or start this host's member." group:"Set up"`
 	Init       initCmd       `cmd:"" help:"Make the files that a new cluster's members start from." group:"Set up"`
 	Playground playgroundCmd `cmd:"" help:"Run a real cluster on this machine alone, to try things out." group:"Set up"`
 	Completion completionCmd `cmd:"" help:"Print a completion script for your shell." group:"Set up"`
