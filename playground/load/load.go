@@ -14,14 +14,16 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
 )
 
 // Config says whom to write to and how hard.
 type Config struct {
-	DSN     string        // a connection string of libpq's form, naming the floating address
-	Clients int           // each commits one row at a time; 0: 4
-	Timeout time.Duration // of one attempt, to connect or to commit; 0: 15 s
-	Pause   time.Duration // after a failed attempt; 0: 5 ms
+	DSN     string          // a connection string of libpq's form, naming the floating address
+	Dial    pgconn.DialFunc // how the address is reached; nil: from this process's network
+	Clients int             // each commits one row at a time; 0: 4
+	Timeout time.Duration   // of one attempt, to connect or to commit; 0: 15 s
+	Pause   time.Duration   // after a failed attempt; 0: 5 ms
 }
 
 // Outcome is what a client knows of an attempt to commit one row.
@@ -85,13 +87,24 @@ func Start(ctx context.Context, cfg Config) (*Run, error) {
 func prepare(ctx context.Context, cfg Config) error {
 	ctx, cancel := context.WithTimeout(ctx, cfg.Timeout)
 	defer cancel()
-	conn, err := pgx.Connect(ctx, cfg.DSN)
+	conn, err := cfg.connect(ctx, cfg.DSN)
 	if err != nil {
 		return err
 	}
 	defer conn.Close(context.WithoutCancel(ctx))
 	_, err = conn.Exec(ctx, makeTable)
 	return err
+}
+
+func (c Config) connect(ctx context.Context, dsn string) (*pgx.Conn, error) {
+	cfg, err := pgx.ParseConfig(dsn)
+	if err != nil {
+		return nil, err
+	}
+	if c.Dial != nil {
+		cfg.DialFunc = c.Dial
+	}
+	return pgx.ConnectConfig(ctx, cfg)
 }
 
 // Stop ends the clients and returns every attempt in the order of their ends.
@@ -178,7 +191,7 @@ func (c *client) attempt(ctx context.Context, op *Op) {
 
 // open connects and asks once with whom: a session stays with its server, and a server with its timeline.
 func (c *client) open(ctx context.Context) error {
-	conn, err := pgx.Connect(ctx, c.run.cfg.DSN)
+	conn, err := c.run.cfg.connect(ctx, c.run.cfg.DSN)
 	if err != nil {
 		return err
 	}

@@ -93,7 +93,7 @@ func lost(ops []Op, found map[int64]bool) []int64 {
 }
 
 func (r *Run) readBack(ctx context.Context, dsn string) (map[int64]bool, error) {
-	conn, err := pgx.Connect(ctx, dsn)
+	conn, err := r.cfg.connect(ctx, dsn)
 	if err != nil {
 		return nil, err
 	}

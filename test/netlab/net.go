@@ -184,6 +184,9 @@ func (l *Lab) Heal(ctx context.Context) error {
 	return err
 }
 
+// Address is the IPv4 address of host number i, from 1.
+func Address(i int) netip.Addr { return addr4(10 + i) }
+
 func addr4(number int) netip.Addr {
 	a := Net4.Addr().As4()
 	a[3] = byte(number)

@@ -105,12 +105,17 @@ type Condition func(all map[string]*api.Status) string
 
 // Await looks again and again until the condition holds or ctx ends; the error tells what was missing last.
 func (r *Rig) Await(ctx context.Context, what string, c Condition) error {
+	return Await(ctx, r.Client().Client, what, c)
+}
+
+// Await is that of any cluster.
+func Await(ctx context.Context, cl *client.Client, what string, c Condition) error {
 	began := time.Now()
 	tick := time.NewTicker(25 * time.Millisecond)
 	defer tick.Stop()
 	missing, seen := "no look yet", ""
 	for {
-		replies := r.Client().Statuses(ctx)
+		replies := cl.Statuses(ctx)
 		if ctx.Err() == nil { // what was cut short says nothing
 			if missing = c(byMember(replies)); missing == "" {
 				return nil
@@ -138,25 +143,36 @@ func byMember(replies []client.Reply) map[string]*api.Status {
 // Whole is the condition that every node answers and they agree: one primary that takes writes, and all others attached to it,
 // readable and in the commit rule. A node that was frozen answers at first with what it saw before, hence everybody.
 func (r *Rig) Whole(all map[string]*api.Status) string {
-	var newest *api.Status
+	var names []string
 	for _, n := range r.Nodes {
-		st := all[n.Name]
-		if st == nil {
-			return n.Name + " does not answer"
-		}
-		if newest == nil || st.Term > newest.Term {
-			newest = st
-		}
+		names = append(names, n.Name)
 	}
-	for _, n := range r.Nodes {
-		switch st := all[n.Name]; {
-		case st.Term != newest.Term || st.Primary != newest.Primary:
-			return fmt.Sprintf("%s is in term %d of %s, others in term %d of %s", n.Name, st.Term, st.Primary, newest.Term, newest.Primary)
-		case !st.Store.OK:
-			return n.Name + " does not reach the store"
+	return WholeOf(names)(all)
+}
+
+// WholeOf is the condition Whole of the members of these names.
+func WholeOf(names []string) Condition {
+	return func(all map[string]*api.Status) string {
+		var newest *api.Status
+		for _, n := range names {
+			st := all[n]
+			if st == nil {
+				return n + " does not answer"
+			}
+			if newest == nil || st.Term > newest.Term {
+				newest = st
+			}
 		}
+		for _, n := range names {
+			switch st := all[n]; {
+			case st.Term != newest.Term || st.Primary != newest.Primary:
+				return fmt.Sprintf("%s is in term %d of %s, others in term %d of %s", n, st.Term, st.Primary, newest.Term, newest.Primary)
+			case !st.Store.OK:
+				return n + " does not reach the store"
+			}
+		}
+		return lacking(all[newest.Primary], all)
 	}
-	return lacking(all[newest.Primary], all)
 }
 
 // lacking asks the primary about everybody, and the others about themselves.
