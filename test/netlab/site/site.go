@@ -202,6 +202,24 @@ func (s *Site) AwaitWhole(ctx context.Context, within time.Duration) (*netlab.Ho
 	return s.Lab.Host(st.Primary), uint64(st.Term), nil
 }
 
+// Newest is the status of the highest term that any member tells.
+func (s *Site) Newest(ctx context.Context) (*api.Status, error) {
+	var st *api.Status
+	var errs []error
+	for _, r := range s.client.Statuses(ctx) {
+		switch {
+		case r.Err != nil:
+			errs = append(errs, r.Err)
+		case st == nil || r.Status.Term > st.Term:
+			st = r.Status
+		}
+	}
+	if st == nil {
+		return nil, errors.Join(errs...)
+	}
+	return st, nil
+}
+
 // DSN leads to a port of the given hosts, tried in that order, for the application.
 func (s *Site) DSN(port int, hosts ...*netlab.Host) string {
 	var names []string

@@ -1,0 +1,173 @@
+//go:build e2e
+
+package site_test
+
+import (
+	"strings"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"standfast/test/netlab"
+	"standfast/test/netlab/site"
+)
+
+// soon is how long a new primary may take after any fault. On an idle machine it is a tenth of that.
+const soon = 30 * time.Second
+
+func TestPowerLossOfThePrimary(t *testing.T) {
+	s := begin(t)
+	ok(t, s.primary.PowerOff())
+	s.reign(soon)
+	s.flow(s.writers[0])
+	ok(t, s.primary.Boot(all))
+	s.moved()
+}
+
+func TestPausedPrimary(t *testing.T) {
+	s := begin(t)
+	ok(t, s.primary.Pause(all))
+	paused := time.After(10 * time.Second)
+	s.reign(soon)
+	<-paused // the host comes back in the middle of another's reign
+	ok(t, s.primary.Resume(all))
+	s.moved()
+}
+
+// TestKilledAgent: systemd starts another, which takes over the PostgreSQL that runs.
+func TestKilledAgent(t *testing.T) {
+	s := begin(t)
+	before := postmaster(t, s.primary)
+	ok(t, s.primary.Signal(unix.SIGKILL, site.Agent))
+	s.unmoved()
+	if now := postmaster(t, s.primary); now != before {
+		t.Errorf("PostgreSQL was started anew: process %d, then %d", before, now)
+	}
+}
+
+// TestRestartedAgent is an upgrade: another binary, and systemctl restart.
+func TestRestartedAgent(t *testing.T) {
+	s := begin(t)
+	before := postmaster(t, s.primary)
+	_, err := s.primary.Shell(all, "cp /usr/bin/standfast /usr/bin/standfast.new && mv /usr/bin/standfast.new /usr/bin/standfast && systemctl restart standfast")
+	ok(t, err)
+	s.unmoved()
+	if now := postmaster(t, s.primary); now != before {
+		t.Errorf("PostgreSQL was started anew: process %d, then %d", before, now)
+	}
+}
+
+// TestStoppedAgent: an agent that hangs for longer than the lease leaves no primary behind, though nobody can ask it to go.
+func TestStoppedAgent(t *testing.T) {
+	s := begin(t)
+	old := postmaster(t, s.primary)
+	ok(t, s.primary.Signal(unix.SIGSTOP, site.Agent))
+	began := time.Now()
+	for {
+		pids, err := site.PIDs(s.primary, site.Postgres)
+		ok(t, err)
+		if len(pids) == 0 {
+			break
+		}
+		if time.Since(began) > soon {
+			t.Fatalf("%d processes of PostgreSQL are left %.1f s after the agent was stopped, process %d was the postmaster", len(pids), time.Since(began).Seconds(), old)
+		}
+		time.Sleep(20 * time.Millisecond)
+	}
+	t.Logf("no process of PostgreSQL was left %.1f s after the agent was stopped", time.Since(began).Seconds())
+	s.reign(soon)
+	s.moved() // systemd's watchdog has ended the agent that hangs, and started another
+}
+
+// TestAgentStaysStopped: the guard does not leave a primary that nobody looks after.
+func TestAgentStaysStopped(t *testing.T) {
+	s := begin(t)
+	_, err := s.primary.Run(all, "systemctl", "stop", "standfast")
+	ok(t, err)
+	s.reign(soon)
+	if pids, err := site.PIDs(s.primary, site.Postgres); err != nil || len(pids) > 0 {
+		t.Errorf("processes of PostgreSQL are left: %v, %v", pids, err)
+	}
+	_, err = s.primary.Run(all, "systemctl", "start", "standfast")
+	ok(t, err)
+	s.moved()
+}
+
+func TestRebootOfThePrimary(t *testing.T) {
+	s := begin(t)
+	ok(t, s.primary.Reboot(all))
+	s.moved()
+	if why := reason(t); !strings.Contains(why, "shutdown of "+s.primary.Name) {
+		t.Errorf("the role was not handed over at the shutdown: %s", why)
+	}
+}
+
+// TestNodeStop is maintenance of the primary's host.
+func TestNodeStop(t *testing.T) {
+	s := begin(t)
+	out, err := s.primary.Run(all, "standfast", "node", "stop")
+	ok(t, err)
+	t.Log(strings.TrimSpace(out))
+	if pids, err := site.PIDs(s.primary, site.Postgres); err != nil || len(pids) > 0 {
+		t.Errorf("processes of PostgreSQL are left: %v, %v", pids, err)
+	}
+	if why := reason(t); !strings.Contains(why, "switchover") {
+		t.Errorf("the role was not handed over: %s", why)
+	}
+	_, err = s.primary.Run(all, "standfast", "node", "start")
+	ok(t, err)
+	s.moved()
+}
+
+// TestPrimaryCutFromStandbys: clients still reach all three.
+func TestPrimaryCutFromStandbys(t *testing.T) {
+	s := begin(t)
+	for _, h := range s.standbys() {
+		ok(t, cluster.Lab.CutPair(all, s.primary, h))
+	}
+	s.reign(soon)
+	s.flow(s.writers[0])
+	ok(t, cluster.Lab.Heal(all))
+	s.moved()
+}
+
+// TestBothStandbysOff: no copy, no acknowledgement; one standby is enough to go on.
+func TestBothStandbysOff(t *testing.T) {
+	s := begin(t)
+	standbys := s.standbys()
+	for _, h := range standbys {
+		ok(t, h.PowerOff())
+	}
+	time.Sleep(time.Second) // what was on its way is acknowledged or not by now
+	before := s.acknowledged()
+	time.Sleep(3 * time.Second) // nothing may happen in this time
+	if after := s.acknowledged(); after != before {
+		t.Errorf("%d commits were acknowledged with no standby", after-before)
+	}
+	ok(t, standbys[0].Boot(all))
+	s.flow(s.writers[0])
+	ok(t, standbys[1].Boot(all))
+	s.end()
+}
+
+func TestAllPoweredOffAndOn(t *testing.T) {
+	s := begin(t)
+	for _, h := range cluster.Lab.Hosts {
+		ok(t, h.PowerOff())
+	}
+	for _, h := range cluster.Lab.Hosts {
+		ok(t, h.Boot(all))
+	}
+	s.end()
+}
+
+func postmaster(t *testing.T, h *netlab.Host) int {
+	t.Helper()
+	pids, err := site.PIDs(h, site.Postmaster)
+	ok(t, err)
+	if len(pids) != 1 {
+		t.Fatalf("postmasters of %s: %v, want one", h.Name, pids)
+	}
+	return pids[0]
+}
