@@ -2,6 +2,7 @@ package node
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"net"
@@ -20,6 +21,7 @@ import (
 	"standfast/guard"
 	"standfast/router"
 	"standfast/store"
+	"standfast/store/embed"
 	"standfast/store/mem"
 )
 
@@ -312,4 +314,23 @@ func standby(replayed cluster.LSN) cluster.Peer {
 		Term: 2, Promised: 2, Attached: 2, Position: cluster.Position{Timeline: 2, LSN: 4800}, Replayed: replayed,
 		Data: cluster.DataReady, Up: true, Recovery: true, Readable: true,
 	}}
+}
+
+// TestEtcdListensAsTheRest of the member does: where its file says, and at an address rather than a name.
+func TestEtcdListensAsTheRest(t *testing.T) {
+	for setting, want := range map[string]string{"listen=0.0.0.0": "0.0.0.0", "listen=localhost": "127.0.0.1"} {
+		h := newHost(t)
+		n := &Node{cfg: h.config(t, setting), log: quiet}
+		n.cfg.Etcd.Endpoints = nil
+		if err := errors.Join(n.makeDirs(), n.loadTLS(), n.prepareEtcd()); err != nil {
+			t.Fatal(err)
+		}
+		if err := n.etcd.admin.Close(); err != nil {
+			t.Error(err)
+		}
+		c, err := embed.Load(n.etcd.config)
+		if err != nil || c.Listen != want {
+			t.Errorf("%s: etcd listens on %q, %v", setting, c.Listen, err)
+		}
+	}
 }

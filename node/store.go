@@ -58,11 +58,15 @@ func (n *Node) etcdEndpoints() []string {
 }
 
 func (n *Node) prepareEtcd() error {
-	me := n.cfg.Member()
-	if err := freePort(me.EtcdPeer, "etcd", "ports.etcd_peer"); err != nil {
+	me, ports := n.cfg.Member(), n.cfg.Self().Ports
+	if err := freePort(n.cfg.ListenAt(ports.EtcdPeer), "etcd", "ports.etcd_peer"); err != nil {
 		return err
 	}
-	if err := freePort(me.Etcd, "etcd", "ports.etcd_client"); err != nil {
+	if err := freePort(n.cfg.ListenAt(ports.EtcdClient), "etcd", "ports.etcd_client"); err != nil {
+		return err
+	}
+	listen, err := bindable(n.cfg.ListenHost())
+	if err != nil {
 		return err
 	}
 	initial := map[string]string{}
@@ -71,7 +75,7 @@ func (n *Node) prepareEtcd() error {
 	}
 	c := embed.Config{
 		Name: n.cfg.Name, DataDir: filepath.Join(n.cfg.StateDir, "etcd"),
-		PeerURL: "https://" + me.EtcdPeer, ClientURL: "https://" + me.Etcd,
+		PeerURL: "https://" + me.EtcdPeer, ClientURL: "https://" + me.Etcd, Listen: listen,
 		InitialCluster: initial, State: embed.StateNew, Token: "standfast-" + n.cfg.Cluster,
 		CA: n.tls.files.CA, Cert: n.tls.files.Cert, Key: n.tls.files.Key,
 		Log: filepath.Join(n.cfg.StateDir, "log", "etcd.log"),
@@ -86,6 +90,15 @@ func (n *Node) prepareEtcd() error {
 	}
 	n.etcd = &etcd{node: n, config: path, admin: admin}
 	return nil
+}
+
+// bindable is the host as an IP address: etcd, unlike all other parts, binds no name.
+func bindable(host string) (string, error) {
+	at, err := net.ResolveIPAddr("ip", host)
+	if err != nil {
+		return "", fmt.Errorf("find the address that etcd listens on: %w (write an IP address of this host as listen in the member's file)", err)
+	}
+	return at.String(), nil
 }
 
 // freePort finds a taken port before a child process would fail on it again and again. The etcd of an agent that was

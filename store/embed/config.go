@@ -10,6 +10,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"net"
 	"net/url"
 	"os"
 	"path/filepath"
@@ -52,15 +53,16 @@ const (
 type Config struct {
 	Name           string            `json:"name"`
 	DataDir        string            `json:"data_dir"`
-	PeerURL        string            `json:"peer_url"`        // https://address:port, where the other members reach it
-	ClientURL      string            `json:"client_url"`      // https://address:port, where clients reach it
-	InitialCluster map[string]string `json:"initial_cluster"` // peer URL of every member by name, this one's included
-	State          string            `json:"state"`           // StateNew or StateExisting
-	Token          string            `json:"token"`           // the same on all members, and of no other cluster
-	CA             string            `json:"ca"`              // path: authorities of members and clients
-	Cert           string            `json:"cert"`            // path
-	Key            string            `json:"key"`             // path
-	Log            string            `json:"log"`             // path, absolute; rotated at 4 MB, one old file is kept
+	PeerURL        string            `json:"peer_url"`         // https://address:port, where the other members reach it
+	ClientURL      string            `json:"client_url"`       // https://address:port, where clients reach it
+	Listen         string            `json:"listen,omitempty"` // IP address to bind, with the URLs' ports; "": the URLs' own hosts
+	InitialCluster map[string]string `json:"initial_cluster"`  // peer URL of every member by name, this one's included
+	State          string            `json:"state"`            // StateNew or StateExisting
+	Token          string            `json:"token"`            // the same on all members, and of no other cluster
+	CA             string            `json:"ca"`               // path: authorities of members and clients
+	Cert           string            `json:"cert"`             // path
+	Key            string            `json:"key"`              // path
+	Log            string            `json:"log"`              // path, absolute; rotated at 4 MB, one old file is kept
 }
 
 // Load reads a configuration file.
@@ -128,8 +130,8 @@ func (c Config) etcd() (*embed.Config, error) {
 	wal.SegmentSizeBytes = walSegment
 	e := embed.NewConfig()
 	e.Name, e.Dir = c.Name, c.DataDir
-	e.ListenPeerUrls, e.AdvertisePeerUrls = []url.URL{*peer}, []url.URL{*peer}
-	e.ListenClientUrls, e.AdvertiseClientUrls = []url.URL{*client}, []url.URL{*client}
+	e.ListenPeerUrls, e.AdvertisePeerUrls = []url.URL{c.bound(*peer)}, []url.URL{*peer}
+	e.ListenClientUrls, e.AdvertiseClientUrls = []url.URL{c.bound(*client)}, []url.URL{*client}
 	e.InitialCluster, e.ClusterState, e.InitialClusterToken = joined(c.InitialCluster), c.State, c.Token
 	e.TickMs, e.ElectionMs = uint(Tick.Milliseconds()), uint(Election.Milliseconds())
 	e.SnapshotCount, e.SnapshotCatchUpEntries = 1000, 500 // the latter are held in memory
@@ -143,6 +145,14 @@ func (c Config) etcd() (*embed.Config, error) {
 	e.LogRotationConfigJSON = `{"maxsize": 4, "maxbackups": 1}`
 	e.PeerTLSInfo, e.ClientTLSInfo = c.tls(), c.tls()
 	return e, nil
+}
+
+// bound is where the member listens for what comes to u.
+func (c Config) bound(u url.URL) url.URL {
+	if c.Listen != "" {
+		u.Host = net.JoinHostPort(c.Listen, u.Port())
+	}
+	return u
 }
 
 // tls is mutual TLS within the cluster's own authority. etcd reads the files anew at every handshake. That a client's
