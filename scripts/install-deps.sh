@@ -67,7 +67,14 @@ restore_policy() {
 	if [ -n "$kept" ]; then mv "$kept" "$policy"; fi
 }
 
-apt() { DEBIAN_FRONTEND=noninteractive apt-get -qq -o Dpkg::Use-Pty=0 -o DPkg::Lock::Timeout=120 "$@" >&2; }
+# apt keeps quiet: its hundred lines would hide ours. When it fails, its own last words are shown.
+apt() {
+	log=$(mktemp)
+	DEBIAN_FRONTEND=noninteractive apt-get -qq -o Dpkg::Use-Pty=0 -o DPkg::Lock::Timeout=120 "$@" >"$log" 2>&1 && code=0 || code=$?
+	[ $code -eq 0 ] || tail -n 20 "$log" >&2
+	rm -f "$log"
+	return $code
+}
 
 # no_main_cluster stops Debian from creating (and starting at boot) a cluster of its own on port 5432. It is left alone
 # where somebody has decided already, or has a cluster.
@@ -127,7 +134,7 @@ main() {
 		# shellcheck disable=SC2086
 		exec sudo $ask sh "$0" "$purpose"
 	fi
-	say "installing $*"
+	say "installing $* (about a minute)"
 	apt update || say "apt-get update did not succeed; going on with the package lists that are here"
 	without_services install_packages "$@"
 	not_at_boot "$@"
