@@ -125,6 +125,7 @@ type seen struct {
 	rejoined    cluster.Term // the term onto whose history the data was brought, and it has not answered since; also on disk
 	failed      string
 	failedKind  string
+	dataFault   string // why the data directory is of no use; "": it is, or is empty
 	failedTerm  cluster.Term
 	failedAt    time.Time
 	restUntil   time.Time // no slow action is begun before: the record was ahead of what this agent has seen of it
@@ -331,7 +332,7 @@ func (a *Agent) look(ctx context.Context) {
 		a.cfg.Relay.Detach("a newer term has begun, or no majority is heard")
 	}
 	b := decide.Beat(v)
-	b.Note = a.currentNote()
+	b.Note = a.Note()
 	a.mu.Lock()
 	a.holding = b.Holding
 	a.mu.Unlock()
@@ -478,6 +479,7 @@ func (a *Agent) viewPostgres(s seen) cluster.Postgres {
 		}
 		if a.state.SystemID != "" && p.SystemID != "" && p.SystemID != a.state.SystemID {
 			p.Data = cluster.DataForeign
+			a.setDataFault(fmt.Sprintf("it belongs to another cluster (system identifier %s, this cluster's is %s) and is left alone: move it away to let the member be cloned", p.SystemID, a.state.SystemID))
 		}
 	}
 	return p

@@ -27,6 +27,7 @@ type fakePostgres struct {
 	now     postgres.Observation
 	exited  chan struct{}
 	held    map[string]chan struct{} // verb: it lasts until this is closed, or ctx ends
+	dataErr error                    // of a look at the data directory
 	fails   map[string]error         // verb: it fails once
 	amid    map[string]func()        // verb: called in its middle
 }
@@ -137,7 +138,7 @@ func (p *fakePostgres) finish(verb string, f func()) {
 func (p *fakePostgres) Data(context.Context) (cluster.DataState, string, error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	return p.data, p.id, nil
+	return p.data, p.id, p.dataErr
 }
 
 func (p *fakePostgres) Adopt(context.Context) (bool, error) { return p.Running() }

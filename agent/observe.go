@@ -151,11 +151,12 @@ func (a *Agent) lookAtData(ctx context.Context) {
 	d, id, err := a.cfg.Postgres.Data(ctx)
 	if err != nil {
 		a.log.Warn("look at the data directory", "error", err)
+		a.setDataFault(err.Error())
 		return
 	}
 	a.mu.Lock()
-	a.pg.Data = d
-	if id != "" {
+	a.pg.Data, a.dataFault = d, ""
+	if id != "" || d == cluster.NoData { // what was moved away is of no other cluster any more
 		a.pg.SystemID = id
 	}
 	a.mu.Unlock()

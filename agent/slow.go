@@ -315,8 +315,8 @@ func (a *Agent) setNote(s string) {
 	a.mu.Unlock()
 }
 
-// currentNote is what the member is busy with, a phrase.
-func (a *Agent) currentNote() string {
+// Note is what the member is busy with, or what has failed, a phrase; "" if there is nothing to tell.
+func (a *Agent) Note() string {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	if a.note == "" && a.slow != nil {
@@ -325,5 +325,15 @@ func (a *Agent) currentNote() string {
 	if a.note == "" && a.failed != "" && time.Since(a.failedAt) < time.Minute {
 		return a.failedKind + " failed: " + a.failed
 	}
+	if a.note == "" && a.dataFault != "" {
+		return "using the data directory failed: " + a.dataFault
+	}
 	return a.note
+}
+
+// setDataFault notes why the data directory is of no use; "": it is, or is empty.
+func (a *Agent) setDataFault(why string) {
+	a.mu.Lock()
+	a.dataFault = why
+	a.mu.Unlock()
 }

@@ -125,6 +125,9 @@ func (n *Node) memberStatus(v cluster.View, m cluster.Member, head cluster.LSN) 
 	if m.Name == v.Self {
 		b = decide.Beat(v)
 		n.completeBeat(&b)
+		if n.agent != nil {
+			b.Note = n.agent.Note()
+		}
 		heard = v.Now
 	}
 	out := api.Member{
@@ -203,9 +206,6 @@ func warnings(v cluster.View, r cluster.Route, s *api.Status) []string {
 		add("no majority of the members' etcd: until %s back, no failover can be decided and no setting changed", isOrOneOf(missing))
 	default:
 		add("the store (etcd) does not answer here: no failover can be decided by this member; look at the log of %s", v.Self)
-	}
-	if v.Postgres.Data == cluster.DataForeign {
-		add("the data directory of %s belongs to another cluster (system identifier %s, this cluster's is %s): it is left alone; move it away to let the member be cloned", v.Self, v.Postgres.SystemID, v.State.SystemID)
 	}
 	var pending []string
 	for _, m := range s.Members {

@@ -106,8 +106,8 @@ func TestData(t *testing.T) {
 	}
 	precious := filepath.Join(a.cfg.DataDir, "thesis.txt")
 	must(t, os.WriteFile(precious, []byte("years of work"), 0o600))
-	if state, _, err := a.Data(ctx); err == nil {
-		t.Fatalf("somebody's files are %s", state)
+	if state, _, err := a.Data(ctx); err == nil || !strings.Contains(err.Error(), "is not empty and holds no PostgreSQL data (PG_VERSION: no such file or directory): move its contents away") {
+		t.Fatalf("somebody's files are %s, %v", state, err)
 	}
 	if err := a.Init(ctx); err == nil || !strings.Contains(err.Error(), "not empty") {
 		t.Fatalf("initialised over somebody's files: %v", err)

@@ -6,7 +6,9 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+	"os/user"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"syscall"
 
@@ -80,7 +82,7 @@ func (s *Server) Data(ctx context.Context) (cluster.DataState, string, error) {
 	}
 	empty, err := isEmpty(c.DataDir)
 	if err != nil {
-		return "", "", fmt.Errorf("look at the data directory: %w", err)
+		return "", "", fmt.Errorf("look at the data directory: %w", mine(err, c.DataDir))
 	}
 	switch {
 	case work == workInit, work == "" && empty:
@@ -89,13 +91,34 @@ func (s *Server) Data(ctx context.Context) (cluster.DataState, string, error) {
 		return cluster.DataPartial, "", nil
 	}
 	if _, err := os.Stat(filepath.Join(c.DataDir, "PG_VERSION")); err != nil {
-		return "", "", fmt.Errorf("%s is not empty and holds no PostgreSQL data: choose an empty directory: %w", c.DataDir, err)
+		return "", "", fmt.Errorf("%s is not empty and holds no PostgreSQL data (%w): move its contents away, or choose another directory with postgres.data_dir", c.DataDir, pathless(err))
 	}
 	id, err := s.systemID(ctx)
 	if err != nil {
 		return "", "", err
 	}
 	return cluster.DataReady, id, nil
+}
+
+// mine adds to a refusal by the file system how the directory becomes this user's.
+func mine(err error, dir string) error {
+	if !errors.Is(err, fs.ErrPermission) {
+		return err
+	}
+	name := strconv.Itoa(os.Geteuid())
+	if u, lookup := user.LookupId(name); lookup == nil {
+		name = u.Username
+	}
+	return fmt.Errorf("%w: this runs as %s, to whom it has to belong: chown -R %s %s", err, name, name, dir)
+}
+
+// pathless is the cause without the path, where the sentence names it already.
+func pathless(err error) error {
+	var p *fs.PathError
+	if errors.As(err, &p) {
+		return fmt.Errorf("%s: %w", filepath.Base(p.Path), p.Err)
+	}
+	return err
 }
 
 // known caches what only changes when the control file becomes another one.
