@@ -38,6 +38,9 @@ func (s *Server) askToReload() (time.Time, error) {
 	if w == nil {
 		return time.Time{}, errors.New("reload the configuration: PostgreSQL does not run")
 	}
+	if pid, status := s.config().lockFile(); pid != w.pid || status == "" {
+		return time.Time{}, errors.New("reload the configuration: PostgreSQL has only just been started") // and would die of the signal
+	}
 	asked := time.Now().Truncate(time.Microsecond) // the server's times have no more
 	if err := w.signal(unix.SIGHUP); err != nil {
 		return time.Time{}, fmt.Errorf("reload the configuration: %w", err)
