@@ -137,6 +137,8 @@ type seen struct {
 	probeHeard  time.Time
 	probing     bool
 	note        string
+	copied      int64           // bytes of the clone under way
+	toCopy      int64           // likewise, in all
 	holding     bool            // new connections wait here because of a switchover
 	died        <-chan struct{} // Exited's, of the death that was noted last
 	doing       bool            // a slow action is under way

@@ -271,8 +271,12 @@ func TestFailedRewindIsFollowedByAClone(t *testing.T) {
 		w.start()
 		w.untilDone("pg clone")
 		w.until("it is told how far the clone is", func() bool { return strings.HasPrefix(w.beats.said().Note, "cloning 1 of 4 MB (25 %)") })
+		if done, total := w.agent.Copied(); done != 1<<20 || total != 4<<20 {
+			t.Errorf("copied %d of %d bytes", done, total)
+		}
 		release()
 		w.untilDone("done: pg clone")
+		w.until("there is nothing to tell any more", func() bool { done, total := w.agent.Copied(); return done == 0 && total == 0 })
 		w.order(0, "pg rewind from 10.0.0.1", "pg kill", "pg clone from 10.0.0.1")
 		if !w.beats.everSaid(func(b cluster.Beat) bool {
 			return strings.Contains(b.Note, "rewind failed: could not find previous WAL record")

@@ -233,15 +233,41 @@ func (a *Agent) clone(ctx context.Context, v cluster.View, x cluster.Clone) erro
 	if err := a.cfg.Postgres.KillAll(ctx); err != nil {
 		return err
 	}
-	begun := time.Now()
-	err = a.cfg.Postgres.Clone(ctx, src, func(done, total int64) {
-		a.setNote(progress("cloning", done, total, time.Since(begun)))
-		a.Wake()
-	})
+	err = a.cfg.Postgres.Clone(ctx, src, a.tellCopied())
 	if err == nil {
 		a.setRejoined(x.Term)
 	}
 	return err
+}
+
+// copyPace is how often the log says how far a clone has come.
+const copyPace = 5 * time.Second
+
+// tellCopied tells of a clone's progress: by the note to everybody, by Copied to whoever waits here, and now and then in the
+// log.
+func (a *Agent) tellCopied() func(done, total int64) {
+	begun := time.Now()
+	logged := begun
+	return func(done, total int64) {
+		now := time.Now()
+		text := progress("cloning", done, total, now.Sub(begun))
+		a.mu.Lock()
+		a.note, a.copied, a.toCopy = text, done, total
+		a.mu.Unlock()
+		if now.Sub(logged) >= copyPace {
+			logged = now
+			a.log.Info(text)
+		}
+		a.Wake()
+	}
+}
+
+// Copied is how many bytes of a clone that is under way have been copied, and how many there are as estimated; zero when
+// none is.
+func (a *Agent) Copied() (done, total int64) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return a.copied, a.toCopy
 }
 
 // letGo closes the relay before data is touched: what comes of it has to be compared with the primary's history again
@@ -276,6 +302,7 @@ func (a *Agent) afterSlow(ctx context.Context, v cluster.View, j *job) {
 	a.lookAtServer(ctx)
 	a.lookAtData(ctx)
 	a.mu.Lock()
+	a.copied, a.toCopy = 0, 0
 	a.doing, a.openNow = false, false // every start and every promotion begins with clients kept out
 	if j.err == nil {
 		a.failed, a.failedKind, a.failedTerm = "", "", 0

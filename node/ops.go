@@ -8,6 +8,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/goccy/go-yaml"
@@ -93,7 +94,11 @@ func lossStatement(v cluster.View, kind cluster.RequestKind) string {
 	s := v.State
 	switch {
 	case kind == cluster.Forced:
-		return fmt.Sprintf("a forced election is decided by the members that are there: commits that only %s holds may be lost, acknowledged ones included", orNobody(s.Primary))
+		who := s.Last // while nobody reigns it is still whose commits are at stake
+		if s.Primary != "" {
+			who = s.Primary
+		}
+		return fmt.Sprintf("a forced election is decided by the members that are there: commits that only %s holds, or others that are not there, may be lost, acknowledged ones included", orNobody(who))
 	case s.Rule.K == 0:
 		return fmt.Sprintf("commits need no standby now (%s): what has not reached one is lost unless %s reports", s.Rule, orNobody(s.Primary))
 	}
@@ -408,7 +413,7 @@ func (n *Node) await(ctx context.Context, then string, progress func(api.Progres
 			}
 			if b := n.lastNote(); b != note && b != "" {
 				note = b
-				progress(api.Progress{Member: n.cfg.Name, Step: "progress", Text: n.cfg.Name + ": " + note})
+				progress(n.busyWith(note))
 			}
 		}
 		select {
@@ -417,6 +422,20 @@ func (n *Node) await(ctx context.Context, then string, progress func(api.Progres
 		case <-changed:
 		}
 	}
+}
+
+// busyWith is one step of what this member's note tells. While data is copied the numbers are given as numbers, for whoever
+// shows them to choose units and reckon the rate.
+func (n *Node) busyWith(note string) api.Progress {
+	p := api.Progress{Member: n.cfg.Name, Step: "progress"}
+	if n.agent != nil {
+		p.Bytes, p.Total = n.agent.Copied()
+	}
+	if p.Bytes > 0 {
+		note, _, _ = strings.Cut(note, " ")
+	}
+	p.Text = n.cfg.Name + ": " + note
+	return p
 }
 
 // current is the newest view, with a record in it.
