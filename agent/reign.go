@@ -24,7 +24,6 @@ func (a *Agent) recordReign(v cluster.View) {
 		e.Kind = "bootstrap"
 	case s.Force:
 		e.Kind = "forced"
-		e.Lost = "commits acknowledged by the old primary that no reporting member had received"
 	case s.Prefer != "":
 		e.Kind = "switchover"
 	default:
@@ -33,10 +32,29 @@ func (a *Agent) recordReign(v cluster.View) {
 	a.aside.Go(func() {
 		ctx, cancel := context.WithTimeout(a.life, 10*time.Second)
 		defer cancel()
+		e.Lost = a.untold(ctx, s)
 		if err := a.cfg.Store.PutHistory(ctx, e); err != nil {
 			a.log.Warn("write the history", "error", err)
 		}
 	})
+}
+
+// untold is what may have been lost in this term's election, or in an earlier one whose winner did not live to tell: then no
+// term since has an entry.
+func (a *Agent) untold(ctx context.Context, s cluster.State) string {
+	if s.Lost == "" {
+		return ""
+	}
+	told, err := a.cfg.Store.History(ctx)
+	if err != nil {
+		a.log.Warn("read the history", "error", err) // better told twice
+	}
+	for _, e := range told {
+		if e.Term >= s.LostIn && e.Term < s.Term {
+			return ""
+		}
+	}
+	return s.Lost
 }
 
 func (a *Agent) noteOf(kind, text string) store.Note {

@@ -30,12 +30,14 @@ type State struct {
 	// Last is the newest member that was named a winner. Its own durable WAL is a sufficient set by itself.
 	Last string `json:"last,omitempty"`
 
-	Reason string `json:"reason"`           // why this term began, a sentence
-	By     string `json:"by"`               // the member that began it
-	Prefer string `json:"prefer,omitempty"` // wins ties in this election (a switchover's target)
-	Force  bool   `json:"force,omitempty"`  // an operator accepted that acknowledged commits may be lost
-	Avoid  string `json:"avoid,omitempty"`  // loses ties: promotion failed there, or it asked to be relieved
-	Steps  []Step `json:"steps,omitempty"`  // what happened when, for the history
+	Reason string `json:"reason"`            // why this term began, a sentence
+	By     string `json:"by"`                // the member that began it
+	Prefer string `json:"prefer,omitempty"`  // wins ties in this election (a switchover's target)
+	Force  bool   `json:"force,omitempty"`   // an operator accepted that acknowledged commits may be lost
+	Avoid  string `json:"avoid,omitempty"`   // loses ties: promotion failed there, or it asked to be relieved
+	Lost   string `json:"lost,omitempty"`    // acknowledged commits that the election of LostIn may have lost, a sentence
+	LostIn Term   `json:"lost_in,omitempty"` // the newest such term. It is kept: that term's winner may die before it tells
+	Steps  []Step `json:"steps,omitempty"`   // what happened when, for the history
 
 	Revision int64 `json:"-"` // the store's revision of this record; 0: it does not exist yet
 }

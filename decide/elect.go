@@ -3,6 +3,7 @@ package decide
 import (
 	"cmp"
 	"slices"
+	"strings"
 
 	"standfast/cluster"
 )
@@ -23,8 +24,9 @@ func election(v cluster.View) []cluster.Action {
 		}
 	}
 	acts := report(v)
-	if r := v.Request; r != nil && r.Kind == cluster.Forced && r.Term == v.State.Term && !v.State.Force {
-		next := v.State.Next(r.By+" accepted that commits may be lost", v.Self, v.Wall)
+	if r := v.Request; r != nil && r.Kind == cluster.Forced && r.Term == v.State.Term {
+		// In a term of its own: a request is over with its term, and would otherwise ask for one election more.
+		next := nextTerm(v, r.By+" accepted that commits may be lost")
 		next.Force, next.Prefer = true, r.To
 		return append(acts, cluster.Write{Cause: "force the election", Next: next})
 	}
@@ -68,6 +70,9 @@ func elect(v cluster.View) []cluster.Action {
 	for _, r := range sortedReports(v) {
 		next.Steps = append(next.Steps, cluster.Step{Name: "reported " + r.Position.String(), By: r.Member, At: r.At})
 	}
+	if !complete(v) {
+		next.Lost, next.LostIn = mayBeLost(v), next.Term
+	}
 	next.Phase, next.Primary, next.Last = cluster.Elected, w.Member, w.Member
 	next.Rule = newRule(s, w.Member)
 	return []cluster.Action{cluster.Write{Cause: "elect " + w.Member, Next: next}}
@@ -97,6 +102,11 @@ func Heir(v cluster.View) cluster.Rule {
 // frozen rule, or the last written winner's own. Where commits needed nobody else (asynchronous, or an operator's
 // forced election) it is a majority's reports after the old primary's lease has run out, with the loss told.
 func sufficient(v cluster.View) bool {
+	return complete(v) || lossAccepted(v) && leaseSurelyOver(v) && majorityReported(v)
+}
+
+// complete reports whether nothing acknowledged can be lost by the reports at hand.
+func complete(v cluster.View) bool {
 	s := v.State
 	if _, ok := v.Reports[s.Last]; ok && s.Last != "" {
 		return true
@@ -107,10 +117,24 @@ func sufficient(v cluster.View) bool {
 			n++
 		}
 	}
-	if e := s.Rule.Electors(); e >= 1 && n >= e {
-		return true
+	e := s.Rule.Electors()
+	return e >= 1 && n >= e
+}
+
+// mayBeLost says which acknowledged commits the reports at hand need not include: those that had reached only members that
+// have not reported.
+func mayBeLost(v cluster.View) string {
+	of := v.State.Rule
+	if v.State.Last != "" {
+		of = of.With(v.State.Last)
 	}
-	return lossAccepted(v) && leaseSurelyOver(v) && majorityReported(v)
+	var silent []string
+	for _, m := range of.Of {
+		if _, ok := v.Reports[m]; !ok {
+			silent = append(silent, m)
+		}
+	}
+	return "acknowledged commits that had reached only " + strings.Join(silent, ", ")
 }
 
 func lossAccepted(v cluster.View) bool {

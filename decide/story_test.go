@@ -336,7 +336,7 @@ func describe(acts []cluster.Action) []string {
 		if w, ok := a.(cluster.Write); ok {
 			n := w.Next
 			s += fmt.Sprintf(" → term %d %s, primary %q, timeline %d, %s", n.Term, n.Phase, n.Primary, n.Timeline, n.Rule)
-			for _, x := range []struct{ k, v string }{{"prefer", n.Prefer}, {"avoid", n.Avoid}} {
+			for _, x := range []struct{ k, v string }{{"prefer", n.Prefer}, {"avoid", n.Avoid}, {"may lose", n.Lost}} {
 				if x.v != "" {
 					s += ", " + x.k + " " + x.v
 				}
