@@ -19,6 +19,7 @@ type Host struct {
 	Name    string
 	Address string // 127.0.0.11 and so on
 	Dir     string // its files and state
+	Witness bool   // it holds no data
 
 	binary string
 	cmd    *exec.Cmd

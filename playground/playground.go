@@ -27,6 +27,7 @@ import (
 // Config says what to run. The zero value is three members with all defaults.
 type Config struct {
 	Nodes     int    // 0: 3
+	Witnesses int    // so many of them, the last ones, hold no data
 	Dir       string // "": DefaultDir
 	Detection string // "": fast
 	Keep      bool   // the state outlives the run, and is used again by the next one in the same directory
@@ -89,6 +90,9 @@ func (c *Config) Check() error {
 	}
 	if c.Nodes < 1 || c.Nodes > 9 {
 		return fmt.Errorf("%d nodes: a playground has 1 to 9", c.Nodes)
+	}
+	if c.Witnesses < 0 || c.Witnesses >= c.Nodes {
+		return fmt.Errorf("%d of %d nodes as witnesses: at least one must hold data", c.Witnesses, c.Nodes)
 	}
 	if c.Dir == "" {
 		c.Dir = DefaultDir()
@@ -157,7 +161,7 @@ func (p *Playground) kept() bool {
 
 // shape is what must be the same for a kept state to be of use.
 func (p *Playground) shape() string {
-	return fmt.Sprintf("%d members at %s, ports %v, detection %s, settings %v\n", p.cfg.Nodes, p.cfg.Floating, p.cfg.ports(), p.cfg.Detection, p.cfg.Settings)
+	return fmt.Sprintf("%d members, %d witnesses, at %s, ports %v, detection %s, settings %v\n", p.cfg.Nodes, p.cfg.Witnesses, p.cfg.Floating, p.cfg.ports(), p.cfg.Detection, p.cfg.Settings)
 }
 
 // prepare makes everybody's files, or takes those of the run before.
@@ -178,8 +182,12 @@ func (p *Playground) prepare(context.Context) error {
 	}
 	for i := range p.cfg.Nodes {
 		name, address := p.cfg.member(i)
-		spec.Members = append(spec.Members, config.Member{Name: name, Address: address, Ports: p.cfg.Ports})
-		p.Hosts = append(p.Hosts, &Host{Name: name, Address: address, Dir: filepath.Join(p.cfg.Dir, name), binary: binary})
+		m := config.Member{Name: name, Address: address, Ports: p.cfg.Ports}
+		if i >= p.cfg.Nodes-p.cfg.Witnesses {
+			m.Kind = cluster.Witness
+		}
+		spec.Members = append(spec.Members, m)
+		p.Hosts = append(p.Hosts, &Host{Name: name, Address: address, Witness: m.Kind == cluster.Witness, Dir: filepath.Join(p.cfg.Dir, name), binary: binary})
 	}
 	if p.kept() {
 		p.cfg.Say("using the state that the last run kept in " + p.cfg.Dir)

@@ -11,6 +11,7 @@ import (
 	"testing"
 	"time"
 
+	"standfast/playground"
 	"standfast/test/system/rig"
 
 	"github.com/jackc/pgx/v5"
@@ -86,15 +87,21 @@ func whole(t *testing.T) (r *rig.Rig, primary *rig.Node, term uint64) {
 // started starts a playground. A primary that lives may be replaced again at once, or the tests would wait for each other.
 func started(t *testing.T, settings ...string) *rig.Rig {
 	t.Helper()
+	return founded(t, playground.Config{Settings: settings})
+}
+
+func founded(t *testing.T, cfg playground.Config) *rig.Rig {
+	t.Helper()
 	ctx, cancel := context.WithTimeout(all, 3*time.Minute)
 	defer cancel()
 	began := time.Now()
-	r, err := rig.Start(ctx, rig.Binary(), append([]string{"bootstrap.anti_flap=1s"}, settings...)...)
+	cfg.Binary, cfg.Settings = rig.Binary(), append([]string{"bootstrap.anti_flap=1s"}, cfg.Settings...)
+	r, err := rig.Found(ctx, cfg)
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Logf("a playground was started in %.1f s", time.Since(began).Seconds())
-	for _, n := range r.Nodes { // one standby was enough to make the database; a test may read from the other
+	for _, n := range r.DataNodes() { // one standby was enough to make the database; a test may read from the other
 		awaitDatabase(t, ctx, r.DSN(n.Address, r.Ports().Postgres))
 	}
 	return r
@@ -118,10 +125,16 @@ func awaitDatabase(t *testing.T, ctx context.Context, dsn string) {
 // own stops the shared playground and starts one for this test alone.
 func own(t *testing.T, settings ...string) (r *rig.Rig, primary *rig.Node, term uint64) {
 	t.Helper()
+	return ownOf(t, playground.Config{Settings: settings})
+}
+
+// ownOf is own for a cluster of another shape.
+func ownOf(t *testing.T, cfg playground.Config) (r *rig.Rig, primary *rig.Node, term uint64) {
+	t.Helper()
 	if err := stopShared(false); err != nil {
 		t.Fatal(err)
 	}
-	r = started(t, settings...)
+	r = founded(t, cfg)
 	t.Cleanup(func() {
 		if err := r.Stop(t.Failed()); err != nil {
 			t.Error(err)

@@ -160,6 +160,12 @@ func (s *scene) judge() {
 			s.t.Errorf("%d acknowledged commits lost that were written through %s: %v", len(lost), w.name, lost[:min(len(lost), 10)])
 		}
 	}
+	s.oneAtATime()
+}
+
+// oneAtATime: no two servers acknowledged at the same time. It also tells of the outage.
+func (s *scene) oneAtATime() {
+	s.t.Helper()
 	merged := s.merged()
 	for _, o := range load.Overlaps(merged) {
 		s.t.Errorf("two servers acknowledged at the same time: %+v after %+v", o.Older, o.Newer)

@@ -33,15 +33,19 @@ const floatingVar = "STANDFAST_RIG_FLOATING"
 
 // Start runs a playground of the binary in a fresh directory, with more settings of the members' files ("key=value").
 func Start(ctx context.Context, binary string, settings ...string) (*Rig, error) {
+	return Found(ctx, playground.Config{Binary: binary, Settings: settings})
+}
+
+// Found runs a playground of another shape; directory and addresses are the rig's.
+func Found(ctx context.Context, cfg playground.Config) (*Rig, error) {
 	dir, err := os.MkdirTemp("", "standfast-rig-")
 	if err != nil {
 		return nil, err
 	}
 	r := &Rig{dir: dir}
-	r.Playground, err = playground.Start(ctx, playground.Config{
-		Dir: filepath.Join(dir, "p"), Binary: binary, Settings: settings, Floating: os.Getenv(floatingVar),
-		Keep: true, // the logs outlive the run; Stop removes all
-	})
+	cfg.Dir, cfg.Floating = filepath.Join(dir, "p"), os.Getenv(floatingVar)
+	cfg.Keep = true // the logs outlive the run; Stop removes all
+	r.Playground, err = playground.Start(ctx, cfg)
 	if err != nil {
 		return nil, errors.Join(err, r.keepLogs(), os.RemoveAll(dir))
 	}
@@ -93,6 +97,11 @@ func (r *Rig) Node(name string) *Node {
 		}
 	}
 	return nil
+}
+
+// DataNodes are the nodes that hold data.
+func (r *Rig) DataNodes() []*Node {
+	return slices.DeleteFunc(slices.Clone(r.Nodes), func(n *Node) bool { return n.Witness })
 }
 
 // Others are all nodes but the given ones.
@@ -183,7 +192,7 @@ func lacking(st *api.Status, all map[string]*api.Status) string {
 	for _, m := range st.Members {
 		me := all[m.Name].Me()
 		switch {
-		case m.Name == st.Primary:
+		case m.Name == st.Primary, m.Role == api.Witness && m.State == api.Watching:
 		case me == nil:
 			return m.Name + " is not a member by its own account"
 		case !m.InRule || !m.Readable || !m.Attached || !me.Attached || me.State != api.Running:
