@@ -298,7 +298,7 @@ func (r *fakeRelay) Raise(t cluster.Term) {
 	r.tell()
 }
 
-func (r *fakeRelay) Attach(t cluster.Term, addr string) error {
+func (r *fakeRelay) Attach(t cluster.Term, _ cluster.Timeline, addr string) error {
 	r.tr.add("relay attach %d to %s", t, addr)
 	r.mu.Lock()
 	defer r.mu.Unlock()

@@ -39,7 +39,7 @@ type Postgres interface {
 // Relay is the local end of the WAL stream, as package relay implements it.
 type Relay interface {
 	Raise(term cluster.Term)
-	Attach(term cluster.Term, addr string) error
+	Attach(term cluster.Term, timeline cluster.Timeline, addr string) error
 	Detach(reason string)
 	Status() relay.Status
 	Changed() <-chan struct{}

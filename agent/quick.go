@@ -314,7 +314,7 @@ func (a *Agent) expel(ctx context.Context, x cluster.Expel) error {
 func (a *Agent) attach(v cluster.View, x cluster.Attach) error {
 	for _, m := range v.Members {
 		if m.Name == v.State.Primary {
-			return a.cfg.Relay.Attach(x.Term, m.Postgres)
+			return a.cfg.Relay.Attach(x.Term, v.State.Timeline, m.Postgres)
 		}
 	}
 	return fmt.Errorf("attach: the primary %s is not a member", v.State.Primary)

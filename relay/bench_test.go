@@ -32,13 +32,12 @@ func BenchmarkThroughput(b *testing.B) {
 		r := open(b, func(c *Config) { c.TLS = ca.client(b, "pg2") })
 		p := listenPrimary(b)
 		recv := connect(b, r)
-		if err := r.Attach(1, p.addr()); err != nil {
+		if err := r.Attach(1, 1, p.addr()); err != nil {
 			b.Fatal(err)
 		}
 		prim := ca.server(b, p.accept(b))
 		expect(b, prim, hello)
-		write(b, recv, start)
-		expect(b, prim, start)
+		introduce(b, recv, prim, 1)
 		run(b, recv, prim)
 	})
 }

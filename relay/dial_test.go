@@ -76,7 +76,7 @@ func TestTLSWithMembersCertificate(t *testing.T) {
 	r := open(t, func(c *Config) { c.TLS = ca.client(t, "pg2") })
 	p := listenPrimary(t)
 	recv := connect(t, r)
-	if err := r.Attach(1, p.addr()); err != nil {
+	if err := r.Attach(1, 1, p.addr()); err != nil {
 		t.Fatal(err)
 	}
 	prim := ca.server(t, p.accept(t))
@@ -84,8 +84,7 @@ func TestTLSWithMembersCertificate(t *testing.T) {
 	if got := prim.ConnectionState().PeerCertificates[0].Subject.CommonName; got != "pg2" {
 		t.Errorf("the client's certificate is of %q", got)
 	}
-	write(t, recv, start)
-	expect(t, prim, start)
+	introduce(t, recv, prim, 1)
 	write(t, prim, []byte("wal"))
 	expect(t, recv, []byte("wal"))
 }
@@ -94,7 +93,7 @@ func TestTLSRefusesForeignPrimary(t *testing.T) {
 	r := open(t, func(c *Config) { c.TLS = newAuthority(t).client(t, "pg2") })
 	p := listenPrimary(t)
 	connect(t, r)
-	if err := r.Attach(1, p.addr()); err != nil {
+	if err := r.Attach(1, 1, p.addr()); err != nil {
 		t.Fatal(err)
 	}
 	prim := newAuthority(t).server(t, p.accept(t))
@@ -111,7 +110,7 @@ func TestTLSIsNotOptional(t *testing.T) {
 	r := open(t, func(c *Config) { c.TLS = newAuthority(t).client(t, "pg2") })
 	p := listenPrimary(t)
 	connect(t, r)
-	if err := r.Attach(1, p.addr()); err != nil {
+	if err := r.Attach(1, 1, p.addr()); err != nil {
 		t.Fatal(err)
 	}
 	c := p.accept(t)
@@ -131,7 +130,7 @@ func TestRaiseEndsDial(t *testing.T) {
 	})
 	p := listenPrimary(t)
 	connect(t, r)
-	if err := r.Attach(1, p.addr()); err != nil {
+	if err := r.Attach(1, 1, p.addr()); err != nil {
 		t.Fatal(err)
 	}
 	c := p.accept(t)
@@ -178,7 +177,7 @@ func TestRaiseBeforeJoin(t *testing.T) {
 	p := listenPrimary(t)
 	recv := connect(t, r)
 	until(t, r, "held", held)
-	old := &target{1, p.addr(), t.Context(), func(error) {}}
+	old := &target{term: 1, timeline: 1, addr: p.addr(), ctx: t.Context(), cancel: func(error) {}}
 	up, err := r.dial(t.Context(), old)
 	if err != nil {
 		t.Fatal(err)

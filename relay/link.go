@@ -8,22 +8,22 @@ import (
 	"net"
 	"sync"
 	"sync/atomic"
-
-	"standfast/cluster"
 )
 
 const bufferSize = 128 << 10 // bytes read at once; WAL messages are at most 128 kB and TLS records 16 kB
 
 // link joins a receiver to a primary.
 type link struct {
-	r    *Relay
-	rc   *receiver
-	up   *upstream
-	term cluster.Term
+	r  *Relay
+	rc *receiver
+	up *upstream
+	to *target
 
-	started atomic.Bool // START_REPLICATION has been forwarded
-	once    sync.Once
-	err     error // why it ended; written inside once
+	asked      atomic.Bool // IDENTIFY_SYSTEM has been forwarded
+	identified atomic.Bool // and answered with the timeline that was expected
+	started    atomic.Bool // START_REPLICATION has been forwarded
+	once       sync.Once
+	err        error // why it ended; written inside once
 }
 
 // end closes both sides, the primary's with RST: acknowledgements that wait in its send queue are worth nothing to
@@ -53,21 +53,23 @@ func (l *link) carry() error {
 
 // down copies from the primary to the receiver.
 func (l *link) down() error {
+	in := bufio.NewReaderSize(l.up, 4<<10)
+	if err := l.preface(in); err != nil {
+		return err
+	}
 	buf := make([]byte, bufferSize)
 	told := false
 	for {
-		n, err := l.up.Read(buf)
+		n, err := in.Read(buf) // once in is read through, its reads go straight into buf
 		if n > 0 {
 			l.r.stamp(&l.r.heard)
 			if _, err := l.rc.conn.Write(buf[:n]); err != nil {
 				return fmt.Errorf("write to WAL receiver: %w", err)
 			}
-			if l.started.Load() {
-				l.r.stamp(&l.r.carried)
-				if !told {
-					told = true
-					l.r.notify()
-				}
+			l.r.stamp(&l.r.carried)
+			if !told {
+				told = true
+				l.r.notify()
 			}
 		}
 		if err != nil {
@@ -101,7 +103,8 @@ func (l *link) upward() error {
 }
 
 // introduce forwards the receiver's messages one by one up to START_REPLICATION, which must name the member's own slot:
-// without it a second connection of the same member could count twice.
+// without it a second connection of the same member could count twice. That goes out only once the primary has said who
+// it is.
 func (l *link) introduce(in *bufio.Reader) error {
 	for {
 		msg, err := readMessage(in)
@@ -109,12 +112,18 @@ func (l *link) introduce(in *bufio.Reader) error {
 			return ended("WAL receiver", err)
 		}
 		start, err := checkCommand(msg, l.r.cfg.Self)
+		if err == nil && start && !l.identified.Load() {
+			err = errUnidentified
+		}
 		if err != nil {
 			l.rc.conn.Write(fatal(codeStranger, err.Error())) // so that it stands in the standby's log; the link ends anyhow
 			return err
 		}
+		if asksWho(msg) {
+			l.asked.Store(true) // before the primary can answer
+		}
 		if start {
-			l.started.Store(true) // before the primary can answer
+			l.started.Store(true) // likewise
 		}
 		if _, err := l.up.Write(msg); err != nil {
 			return fmt.Errorf("write to primary: %w", err)

@@ -134,7 +134,7 @@ func TestRealStandby(t *testing.T) {
 	until(t, r, "held", held)
 
 	addr := fmt.Sprintf("127.0.0.1:%d", p.port)
-	if err := r.Attach(1, addr); err != nil {
+	if err := r.Attach(1, 1, addr); err != nil {
 		t.Fatal(err)
 	}
 	until(t, r, "streaming", func(s Status) bool { return s.Carried })
@@ -161,7 +161,14 @@ func TestRealStandby(t *testing.T) {
 	if end := p.sql("SELECT pg_current_wal_flush_lsn() > '" + first.String() + "'"); end != "t" {
 		t.Error("the primary wrote nothing meanwhile: the test proves nothing")
 	}
-	if err := r.Attach(2, addr); err != nil {
+	if err := r.Attach(2, 7, addr); err != nil {
+		t.Fatal(err)
+	}
+	until(t, r, "refused", func(s Status) bool { return strings.Contains(s.LastError, "is on timeline 1, term 2 reigns on 7") })
+	if n := p.sql("SELECT count(*) FROM pg_stat_replication WHERE state <> 'startup'"); n != "0" {
+		t.Errorf("%s WAL senders stream to a standby that expects another timeline", n)
+	}
+	if err := r.Attach(2, 1, addr); err != nil {
 		t.Fatal(err)
 	}
 	p.sql("INSERT INTO t VALUES (0)") // waits for pg2

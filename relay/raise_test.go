@@ -1,6 +1,7 @@
 package relay
 
 import (
+	"bufio"
 	"bytes"
 	"context"
 	"encoding/binary"
@@ -101,7 +102,7 @@ func TestNoByteAfterRaise(t *testing.T) {
 		ends.Go(func() {
 			for ctx.Err() == nil {
 				n := min(max(w.raised.Load()+rand.N(uint64(3)), 1)-1, terms) // at times the term just left behind
-				r.Attach(cluster.Term(n), addrs[n])
+				r.Attach(cluster.Term(n), cluster.Timeline(n), addrs[n])
 				if rand.N(20) == 0 {
 					r.Detach("stress")
 				}
@@ -178,7 +179,7 @@ func (w *stress) reign(p primary, term uint64) {
 			if !w.keep(c) {
 				return
 			}
-			for _, want := range [][]byte{hello, start} {
+			for i, want := range [][]byte{hello, whoAreYou, start} {
 				got := make([]byte, len(want))
 				if _, err := io.ReadFull(c, got); err != nil {
 					return
@@ -186,7 +187,10 @@ func (w *stress) reign(p primary, term uint64) {
 				if !bytes.Equal(got, want) {
 					w.t.Errorf("the primary of term %d was sent %q, want %q", term, got, want)
 				}
-				c.Write(mark(term, w.raised.Load()))
+				if i == 1 {
+					c.Write(iAm(cluster.Timeline(term)))
+				}
+				c.Write(message('N', mark(term, w.raised.Load())))
 			}
 			wg.Go(func() { w.talk(c, term) })
 			w.listen(c, term)
@@ -206,22 +210,27 @@ func (w *stress) receive(ctx context.Context) {
 	if rand.N(10) == 0 {
 		c.SetDeadline(time.Now().Add(rand.N(5 * time.Millisecond))) // a receiver that dies by itself
 	}
-	for _, msg := range [][]byte{hello, start} {
+	in := bufio.NewReader(c)
+	for _, msg := range [][]byte{hello, whoAreYou, start} {
 		if _, err := c.Write(msg); err != nil {
 			return
 		}
-		answer := make([]byte, markSize) // it goes on only when it has been answered, as a real one does
-		if _, err := io.ReadFull(c, answer); err != nil {
-			return
+		for answer := []byte{0}; answer[0] != 'N'; { // it goes on only when it has been answered, as a real one does
+			var err error
+			if answer, err = readMessage(in); err != nil {
+				return
+			}
+			if answer[0] == 'N' {
+				w.check(answer[5:], 0)
+			}
 		}
-		w.check(answer, 0)
 	}
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
 		w.talk(c, 0)
 	}()
-	w.listen(c, 0)
+	w.listen(in, 0)
 	c.Close()
 	<-done
 }
@@ -234,7 +243,7 @@ func (w *stress) talk(c net.Conn, as uint64) {
 	}
 }
 
-func (w *stress) listen(c net.Conn, as uint64) {
+func (w *stress) listen(c io.Reader, as uint64) {
 	msg := make([]byte, markSize)
 	for {
 		if _, err := io.ReadFull(c, msg); err != nil {

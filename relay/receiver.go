@@ -153,21 +153,30 @@ func (r *Relay) await(ctx context.Context) *target {
 
 // redial dials t until it answers. It returns nil when t is no longer the target or ctx ends.
 func (r *Relay) redial(ctx context.Context, rc *receiver, t *target) *link {
+	t.linger(ctx, r.rest(t))
 	for pause := redialMin; ctx.Err() == nil && t.ctx.Err() == nil; pause = min(2*pause, redialMax) {
 		up, err := r.dial(ctx, t)
 		if err == nil {
 			return r.join(rc, t, up)
 		}
 		r.dialFailed(t, err)
-		timer := time.NewTimer(pause)
-		select {
-		case <-ctx.Done():
-		case <-t.ctx.Done():
-		case <-timer.C:
-		}
-		timer.Stop()
+		t.linger(ctx, pause)
 	}
 	return nil
+}
+
+// linger waits for d, or for the end of ctx or of the target.
+func (t *target) linger(ctx context.Context, d time.Duration) {
+	if d <= 0 {
+		return
+	}
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-ctx.Done():
+	case <-t.ctx.Done():
+	case <-timer.C:
+	}
 }
 
 func (r *Relay) dialFailed(t *target, err error) {
@@ -190,7 +199,7 @@ func (r *Relay) join(rc *receiver, t *target, up *upstream) *link {
 		up.reset()
 		return nil
 	}
-	rc.link = &link{r: r, rc: rc, up: up, term: t.term}
+	rc.link = &link{r: r, rc: rc, up: up, to: t}
 	r.lastErr = ""
 	r.cfg.Log.Info("relay carries", "term", t.term, "addr", t.addr)
 	r.notify()

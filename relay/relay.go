@@ -5,6 +5,13 @@
 // an old primary at once and for certain, one whose agent is dead cannot acknowledge anything, and following a new
 // primary needs no reload.
 //
+// # Whom it carries to
+//
+// An address is not a term: the server there may reign in another one by the time a dial arrives, and a WAL sender looks at
+// no timeline. Attach names the one that the term reigns on; START_REPLICATION goes out only to a server that has named the
+// same one in its answer to IDENTIFY_SYSTEM. A primary shows its fork only after it has left recovery, and from then on every
+// new WAL sender of it answers with the new timeline, so a server that has been published is never refused for being slow.
+//
 // # What Raise promises
 //
 // When Raise(t) has returned, no byte of a term before t passes the relay again, in either direction. Three things make
@@ -109,10 +116,16 @@ type Relay struct {
 // target is where to carry to. A new one is made for every change, so that comparing pointers tells whether a dial is
 // still wanted.
 type target struct {
-	term   cluster.Term
-	addr   string
-	ctx    context.Context
-	cancel context.CancelCauseFunc
+	term     cluster.Term
+	timeline cluster.Timeline // that the server has to be on
+	addr     string
+	ctx      context.Context
+	cancel   context.CancelCauseFunc
+
+	// Under the relay's lock: what is known of a server that was refused for its timeline.
+	refused   string
+	pause     time.Duration
+	notBefore time.Time
 }
 
 // New makes the directory and listens. Receivers that connect before Run is called wait in the socket's backlog.
@@ -243,26 +256,26 @@ func (r *Relay) Raise(term cluster.Term) {
 	r.notify()
 }
 
-// Attach carries to the PostgreSQL at addr, the primary of term, from now on: the receiver that is held and those that
-// come later. It raises the floor to term. Repeating it changes nothing; another term or address closes what is carried
+// Attach carries to the PostgreSQL at addr, the primary of term on timeline, from now on: the receiver that is held and
+// those that come later. A server there that is on another timeline is refused, and tried again. It raises the floor to term. Repeating it changes nothing; another term or address closes what is carried
 // first. The error is ErrBelowFloor for a term left behind.
-func (r *Relay) Attach(term cluster.Term, addr string) error {
+func (r *Relay) Attach(term cluster.Term, timeline cluster.Timeline, addr string) error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	switch {
 	case r.shut:
 		return ErrClosed
-	case term == 0 || addr == "":
-		return fmt.Errorf("attach in term %d to %q: term or address is missing", term, addr)
+	case term == 0 || timeline == 0 || addr == "":
+		return fmt.Errorf("attach in term %d on timeline %d to %q: one of them is missing", term, timeline, addr)
 	case term < r.floor:
 		return fmt.Errorf("attach in term %d: %w, %d", term, ErrBelowFloor, r.floor)
-	case r.target != nil && r.target.term == term && r.target.addr == addr:
+	case r.target != nil && r.target.term == term && r.target.timeline == timeline && r.target.addr == addr:
 		return nil
 	}
 	r.floor = term
 	ctx, cancel := context.WithCancelCause(context.Background())
 	r.heard.Store(0)
-	r.retarget(&target{term, addr, ctx, cancel}, fmt.Errorf("attached to %s in term %d", addr, term))
+	r.retarget(&target{term: term, timeline: timeline, addr: addr, ctx: ctx, cancel: cancel}, fmt.Errorf("attached to %s in term %d", addr, term))
 	return nil
 }
 

@@ -7,6 +7,7 @@ import (
 	"io"
 	"net"
 	"os"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -140,18 +141,45 @@ func (p primary) accept(t testing.TB) *net.TCPConn {
 	return c
 }
 
+var whoAreYou = query("IDENTIFY_SYSTEM")
+
+// iAm is a server's answer to IDENTIFY_SYSTEM.
+func iAm(tl cluster.Timeline) []byte {
+	body := []byte{0, 4}
+	for _, column := range []string{"7321", strconv.Itoa(int(tl)), "0/3000000"} {
+		body = append(binary.BigEndian.AppendUint32(body, uint32(len(column))), column...)
+	}
+	body = binary.BigEndian.AppendUint32(body, 0xffffffff) // dbname is null
+	return message('D', body)
+}
+
+// message is one message of the protocol.
+func message(kind byte, body []byte) []byte {
+	return append(binary.BigEndian.AppendUint32([]byte{kind}, uint32(len(body)+4)), body...)
+}
+
+// introduce is what precedes a stream: the primary says who it is, and the receiver asks for WAL.
+func introduce(t testing.TB, recv, prim net.Conn, tl cluster.Timeline) {
+	t.Helper()
+	write(t, recv, whoAreYou)
+	expect(t, prim, whoAreYou)
+	write(t, prim, iAm(tl))
+	expect(t, recv, iAm(tl))
+	write(t, recv, start)
+	expect(t, prim, start)
+}
+
 // stream is a receiver and a primary with a started stream between them.
 func stream(t testing.TB, r *Relay, term cluster.Term) (recv *net.UnixConn, prim *net.TCPConn) {
 	t.Helper()
 	p := listenPrimary(t)
-	recv = connect(t, r)
-	if err := r.Attach(term, p.addr()); err != nil {
+	if err := r.Attach(term, cluster.Timeline(term), p.addr()); err != nil {
 		t.Fatal(err)
 	}
+	recv = connect(t, r) // after it, or an earlier target might take this receiver
 	prim = p.accept(t)
 	expect(t, prim, hello)
-	write(t, recv, start)
-	expect(t, prim, start)
+	introduce(t, recv, prim, cluster.Timeline(term))
 	return recv, prim
 }
 
@@ -165,6 +193,47 @@ func TestCarriesBothWays(t *testing.T) {
 	s := until(t, r, "carried", func(s Status) bool { return s.Carried })
 	if s.Term != 3 || s.Held || !s.Carrying || s.LastError != "" || time.Since(s.HeardAt) > 5*time.Second {
 		t.Fatalf("status %+v", s)
+	}
+}
+
+// A server on another timeline is asked for nothing, and tried again: it may be the one in a moment.
+func TestRefusesOtherTimeline(t *testing.T) {
+	r := open(t, nil)
+	p := listenPrimary(t)
+	recv := connect(t, r)
+	if err := r.Attach(3, 5, p.addr()); err != nil {
+		t.Fatal(err)
+	}
+	prim := p.accept(t)
+	expect(t, prim, hello)
+	write(t, recv, whoAreYou)
+	expect(t, prim, whoAreYou)
+	write(t, prim, iAm(4))
+	if got, _ := io.ReadAll(recv); len(got) > 0 {
+		t.Errorf("the receiver was told %q", got)
+	}
+	until(t, r, "refused", func(s Status) bool {
+		return strings.Contains(s.LastError, "is on timeline 4, term 3 reigns on 5")
+	})
+	recv = connect(t, r)
+	prim = p.accept(t)
+	expect(t, prim, hello)
+	introduce(t, recv, prim, 5)
+}
+
+// A receiver that does not ask who is there learns nothing and gets nothing.
+func TestStartNeedsIdentity(t *testing.T) {
+	r := open(t, nil)
+	p := listenPrimary(t)
+	recv := connect(t, r)
+	if err := r.Attach(3, 3, p.addr()); err != nil {
+		t.Fatal(err)
+	}
+	prim := p.accept(t)
+	expect(t, prim, hello)
+	write(t, recv, start)
+	if got, err := io.ReadAll(prim); len(got) > 0 || err == nil {
+		t.Errorf("the primary read %q, %v, want a reset", got, err)
 	}
 }
 
@@ -202,7 +271,7 @@ func TestRaiseResets(t *testing.T) {
 	if s := until(t, r, "held", held); s.Receiver != 2 {
 		t.Fatalf("status %+v", s)
 	}
-	if err := r.Attach(3, "127.0.0.1:1"); !errors.Is(err, ErrBelowFloor) {
+	if err := r.Attach(3, 3, "127.0.0.1:1"); !errors.Is(err, ErrBelowFloor) {
 		t.Fatalf("Attach below the floor: %v", err)
 	}
 }
@@ -223,7 +292,7 @@ func TestRaiseToTermCarriedChangesNothing(t *testing.T) {
 	recv, prim := stream(t, r, 3)
 	r.Raise(3)
 	r.Raise(2)
-	if err := r.Attach(3, r.Status().Addr); err != nil {
+	if err := r.Attach(3, 3, r.Status().Addr); err != nil {
 		t.Fatal(err)
 	}
 	write(t, prim, []byte("still"))
@@ -237,7 +306,7 @@ func TestDetachKeepsFloor(t *testing.T) {
 	if s := r.Status(); s.Term != 0 || s.Carrying || s.Floor != 3 {
 		t.Fatalf("status %+v", s)
 	}
-	if err := r.Attach(2, "127.0.0.1:1"); !errors.Is(err, ErrBelowFloor) {
+	if err := r.Attach(2, 2, "127.0.0.1:1"); !errors.Is(err, ErrBelowFloor) {
 		t.Fatal(err)
 	}
 }
@@ -289,7 +358,7 @@ func TestRedialsUntilPrimaryAnswers(t *testing.T) {
 	p.Close()
 	r := open(t, nil)
 	connect(t, r)
-	if err := r.Attach(1, addr); err != nil {
+	if err := r.Attach(1, 1, addr); err != nil {
 		t.Fatal(err)
 	}
 	s := until(t, r, "failing", func(s Status) bool { return s.LastError != "" })

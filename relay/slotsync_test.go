@@ -37,7 +37,7 @@ func TestSlotSyncIsNoReceiver(t *testing.T) {
 	recv := connect(t, r)
 	before := until(t, r, "held", held)
 	p := listenPrimary(t)
-	if err := r.Attach(1, p.addr()); err != nil {
+	if err := r.Attach(1, 1, p.addr()); err != nil {
 		t.Fatal(err)
 	}
 	prim := p.accept(t)
@@ -47,8 +47,7 @@ func TestSlotSyncIsNoReceiver(t *testing.T) {
 	if !after.Carrying || after.Receiver != before.Receiver || after.Carried {
 		t.Errorf("a receiver was carried alone: %+v, and with slot synchronization: %+v", before, after)
 	}
-	write(t, recv, start)
-	expect(t, prim, start)
+	introduce(t, recv, prim, 1)
 }
 
 // A session of slot synchronization ends with what is carried, and the primary's side is reset.
@@ -56,13 +55,13 @@ func TestSlotSyncEndsWithTheTerm(t *testing.T) {
 	for name, end := range map[string]func(r *Relay){
 		"raise":        func(r *Relay) { r.Raise(2) },
 		"detach":       func(r *Relay) { r.Detach("test") },
-		"other target": func(r *Relay) { r.Attach(2, "127.0.0.1:1") },
+		"other target": func(r *Relay) { r.Attach(2, 2, "127.0.0.1:1") },
 		"close":        func(r *Relay) { r.Close() },
 	} {
 		t.Run(name, func(t *testing.T) {
 			r := open(t, nil)
 			p := listenPrimary(t)
-			if err := r.Attach(1, p.addr()); err != nil {
+			if err := r.Attach(1, 1, p.addr()); err != nil {
 				t.Fatal(err)
 			}
 			worker, prim := synchronize(t, r, p)
@@ -86,7 +85,7 @@ func TestSlotSyncIsNotHeldByDialing(t *testing.T) {
 		c.TLS = func() *tls.Config { return &tls.Config{InsecureSkipVerify: true} }
 	})
 	p := listenPrimary(t) // never answers the request for TLS
-	if err := r.Attach(1, p.addr()); err != nil {
+	if err := r.Attach(1, 1, p.addr()); err != nil {
 		t.Fatal(err)
 	}
 	worker, err := net.Dial("unix", r.Path())

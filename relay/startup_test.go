@@ -71,7 +71,7 @@ func TestOnlyOwnSlot(t *testing.T) {
 		r := open(t, nil)
 		recv := connect(t, r)
 		p := listenPrimary(t)
-		if err := r.Attach(1, p.addr()); err != nil {
+		if err := r.Attach(1, 1, p.addr()); err != nil {
 			t.Fatal(err)
 		}
 		prim := p.accept(t)
