@@ -6,7 +6,7 @@ VERSION := $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
 LDFLAGS := -s -w -X standfast/cli.version=$(VERSION)
 
 # Where goroutines share memory. The race detector costs ten times the time, so the rest is left out by name.
-RACE := agent api beat guard hooks playground/load relay router store/mem
+RACE := agent api beat guard hooks playground/load relay router store/mem test/checker
 RACE := $(addprefix ./,$(addsuffix /...,$(wildcard $(RACE))))
 
 .DEFAULT_GOAL := help

@@ -24,6 +24,8 @@ type Config struct {
 	Clients int             // each commits one row at a time; 0: 4
 	Timeout time.Duration   // of one attempt, to connect or to commit; 0: 15 s
 	Pause   time.Duration   // after a failed attempt; 0: 5 ms
+	Think   time.Duration   // after an acknowledged one, for a load that is not to fill the machine; 0: none
+	Epoch   time.Time       // what the times of Op count from, so that several runs can share one clock; zero: Start
 }
 
 // Outcome is what a client knows of an attempt to commit one row.
@@ -37,22 +39,29 @@ const (
 	NoSession                   // no session for another reason: an error from the server, a reset, a timeout
 )
 
-// Op is one attempt. Times are since Run's start, by the monotonic clock.
+var outcomes = [...]string{"acknowledged", "failed", "refused", "no session"}
+
+func (o Outcome) String() string { return outcomes[o] }
+
+// MarshalText is for histories that people read.
+func (o Outcome) MarshalText() ([]byte, error) { return []byte(o.String()), nil }
+
+// Op is one attempt. Times are since Config.Epoch, by the monotonic clock.
 type Op struct {
 	ID         int64 // of the row; the same for all attempts at it
+	Attempt    int32 // at the row, from 1: what is in the row says which of them wrote it
 	Client     int
 	Begin, End time.Duration
 	Outcome    Outcome
-	Server     string // member that the session was with, as its cluster_name says
-	Timeline   uint32 // that it was on; unique to one reign
+	Executor          // of an acknowledged attempt: in its very transaction; else as the session began; empty without a session
 	Err        string // "" if acknowledged
 }
 
 // Run is a workload under way.
 type Run struct {
 	cfg   Config
-	id    int64 // tells this run's rows from another's
-	start time.Time
+	id    int64     // tells this run's rows from another's
+	start time.Time // Config.Epoch
 	stop  context.CancelFunc
 	wait  sync.WaitGroup
 
@@ -60,7 +69,7 @@ type Run struct {
 	ops []Op
 }
 
-const makeTable = `CREATE TABLE IF NOT EXISTS standfast_load (run bigint, id bigint, at timestamptz NOT NULL DEFAULT now(), PRIMARY KEY (run, id))`
+const makeTable = `CREATE TABLE IF NOT EXISTS standfast_load (run bigint, id bigint, attempt int, at timestamptz NOT NULL DEFAULT now(), PRIMARY KEY (run, id))`
 
 // Start makes the table and sets the clients to work until Stop or until ctx ends.
 func Start(ctx context.Context, cfg Config) (*Run, error) {
@@ -76,8 +85,11 @@ func Start(ctx context.Context, cfg Config) (*Run, error) {
 	if err := prepare(ctx, cfg); err != nil {
 		return nil, fmt.Errorf("start the workload: %w", err)
 	}
+	if cfg.Epoch.IsZero() {
+		cfg.Epoch = time.Now()
+	}
 	ctx, stop := context.WithCancel(ctx)
-	r := &Run{cfg: cfg, id: rand.Int64(), start: time.Now(), stop: stop}
+	r := &Run{cfg: cfg, id: rand.Int64(), start: cfg.Epoch, stop: stop}
 	for c := range cfg.Clients {
 		r.wait.Go(func() { (&client{run: r, number: c}).work(ctx) })
 	}
@@ -87,7 +99,7 @@ func Start(ctx context.Context, cfg Config) (*Run, error) {
 func prepare(ctx context.Context, cfg Config) error {
 	ctx, cancel := context.WithTimeout(ctx, cfg.Timeout)
 	defer cancel()
-	conn, err := cfg.connect(ctx, cfg.DSN)
+	conn, err := cfg.Connect(ctx, cfg.DSN)
 	if err != nil {
 		return err
 	}
@@ -96,7 +108,8 @@ func prepare(ctx context.Context, cfg Config) error {
 	return err
 }
 
-func (c Config) connect(ctx context.Context, dsn string) (*pgx.Conn, error) {
+// Connect opens a session by a connection string, dialling as the run does.
+func (c Config) Connect(ctx context.Context, dsn string) (*pgx.Conn, error) {
 	cfg, err := pgx.ParseConfig(dsn)
 	if err != nil {
 		return nil, err
@@ -106,6 +119,9 @@ func (c Config) connect(ctx context.Context, dsn string) (*pgx.Conn, error) {
 	}
 	return pgx.ConnectConfig(ctx, cfg)
 }
+
+// ID is what the run's rows carry in their column run.
+func (r *Run) ID() int64 { return r.id }
 
 // Stop ends the clients and returns every attempt in the order of their ends.
 func (r *Run) Stop() []Op {
@@ -140,33 +156,39 @@ func (r *Run) record(op Op) {
 
 // client is one session that is opened again whenever it breaks.
 type client struct {
-	run      *Run
-	number   int
-	conn     *pgx.Conn
-	server   string
-	timeline uint32
+	run    *Run
+	number int
+	conn   *pgx.Conn
+	with   Executor
 }
 
 // work commits row after row. A row whose commit failed is tried again under the same key, as an application must: the
 // first attempt may have committed, and then the second changes nothing.
 func (c *client) work(ctx context.Context) {
 	defer c.close()
+	attempt := int32(1)
 	for seq := int64(1); ; {
-		op := Op{ID: int64(c.number)<<40 | seq, Client: c.number, Begin: c.run.Elapsed()}
+		op := Op{ID: RowID(c.number, seq), Attempt: attempt, Client: c.number, Begin: c.run.Elapsed()}
 		c.attempt(ctx, &op)
 		if ctx.Err() != nil {
 			return // an attempt that was cut short by Stop says nothing about the cluster
 		}
 		c.run.record(op)
+		rest := c.run.cfg.Think
 		if op.Outcome == Acknowledged {
-			seq++
+			seq, attempt = seq+1, 1
+		} else {
+			attempt++
+			c.close()
+			rest = c.run.cfg.Pause
+		}
+		if rest == 0 {
 			continue
 		}
-		c.close()
 		select {
 		case <-ctx.Done():
 			return
-		case <-time.After(c.run.cfg.Pause):
+		case <-time.After(rest):
 		}
 	}
 }
@@ -183,25 +205,20 @@ func (c *client) attempt(ctx context.Context, op *Op) {
 			return
 		}
 	}
-	op.Server, op.Timeline = c.server, c.timeline
-	if _, err := c.conn.Exec(ctx, `INSERT INTO standfast_load (run, id) VALUES ($1, $2) ON CONFLICT DO NOTHING`, c.run.id, op.ID); err != nil {
-		op.Outcome, op.Err = Failed, err.Error()
+	op.Executor = c.with
+	if err := c.conn.QueryRow(ctx, insert, c.run.id, op.ID, op.Attempt).Scan(op.Fields()...); err != nil {
+		op.Outcome, op.Err, op.Executor = Failed, err.Error(), c.with
 	}
 }
 
-// open connects and asks once with whom: a session stays with its server, and a server with its timeline.
+// open connects and asks with whom. A server in recovery has no position to write at, and refuses to tell it.
 func (c *client) open(ctx context.Context) error {
-	conn, err := c.run.cfg.connect(ctx, c.run.cfg.DSN)
+	conn, err := c.run.cfg.Connect(ctx, c.run.cfg.DSN)
 	if err != nil {
 		return err
 	}
-	var hex string
-	err = conn.QueryRow(ctx, `SELECT current_setting('cluster_name'), substr(pg_walfile_name(pg_current_wal_lsn()), 1, 8)`).Scan(&c.server, &hex)
-	if err == nil {
-		_, err = fmt.Sscanf(hex, "%08X", &c.timeline)
-	}
-	if err != nil {
-		closeNow(conn)
+	if err := conn.QueryRow(ctx, "SELECT "+whoWrites).Scan(c.with.Fields()...); err != nil {
+		CloseNow(conn)
 		return err
 	}
 	c.conn = conn
@@ -210,13 +227,13 @@ func (c *client) open(ctx context.Context) error {
 
 func (c *client) close() {
 	if c.conn != nil {
-		closeNow(c.conn)
+		CloseNow(c.conn)
 		c.conn = nil
 	}
 }
 
-// closeNow does not wait for a server that may be frozen.
-func closeNow(conn *pgx.Conn) {
+// CloseNow does not wait for a server that may be frozen.
+func CloseNow(conn *pgx.Conn) {
 	ctx, cancel := context.WithTimeout(context.Background(), 100*time.Millisecond)
 	defer cancel()
 	_ = conn.Close(ctx) // whatever it says, the session is over

@@ -79,7 +79,7 @@ func TestCount(t *testing.T) {
 	var ops []load.Op
 	for at := 10 * ms; at <= 2000*ms; at += 10 * ms {
 		if at <= 500*ms || at > 620*ms {
-			ops = append(ops, load.Op{ID: int64(at), Begin: at - 5*ms, End: at, Timeline: 1})
+			ops = append(ops, load.Op{ID: int64(at), Begin: at - 5*ms, End: at, Executor: load.Executor{Timeline: 1}})
 		}
 	}
 	ops = append(ops, load.Op{Begin: 2000 * ms, End: 2001 * ms, Outcome: load.Refused})
