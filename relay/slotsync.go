@@ -30,8 +30,12 @@ type syncer struct {
 	up   *upstream
 }
 
+// end ends both sides now. Close alone does so only once the copying goroutine has let go of the socket, and until then the
+// kernel takes what the worker writes; shutting it down first refuses that at once.
 func (s *syncer) end() {
 	s.up.reset()
+	s.conn.CloseRead()
+	s.conn.CloseWrite()
 	s.conn.Close()
 }
 
