@@ -11,6 +11,7 @@ import (
 	"testing"
 
 	"standfast/playground"
+	"standfast/playground/load"
 	"standfast/test/system/rig"
 
 	"github.com/jackc/pgx/v5"
@@ -103,7 +104,7 @@ func (s *scene) ready(ctx context.Context, n *rig.Node, slot string) bool {
 	if err != nil {
 		return false
 	}
-	defer forget(conn)
+	defer load.CloseNow(conn)
 	var version, timeline int
 	err = conn.QueryRow(ctx, "SELECT current_setting('server_version_num')::int, coalesce((SELECT received_tli FROM pg_stat_wal_receiver), 0)").Scan(&version, &timeline)
 	if err != nil {
@@ -129,7 +130,7 @@ func (s *scene) command(n *rig.Node, sql string) {
 	defer cancel()
 	conn, err := s.superuser(ctx, n)
 	must(s.t, err)
-	defer forget(conn)
+	defer load.CloseNow(conn)
 	_, err = conn.Exec(ctx, sql)
 	must(s.t, err)
 }

@@ -149,7 +149,7 @@ func (s *scene) endWithLoss() {
 	for _, w := range s.writers {
 		lost, err := w.Lost(ctx, s.r.WriteDSN())
 		must(s.t, err)
-		s.t.Logf("%d acknowledged commits are lost that were written through %s", len(lost), w.name)
+		s.t.Logf("%d acknowledged commits are lost that were written through %s", len(lost), w.Name)
 	}
 	s.oneAtATime()
 }

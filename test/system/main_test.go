@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"standfast/playground"
+	"standfast/playground/load"
 	"standfast/test/system/rig"
 
 	"github.com/jackc/pgx/v5"
@@ -113,7 +114,7 @@ func awaitDatabase(t *testing.T, ctx context.Context, dsn string) {
 	for ; ; pause(ctx) {
 		conn, err := pgx.Connect(ctx, dsn)
 		if err == nil {
-			forget(conn)
+			load.CloseNow(conn)
 			return
 		}
 		if ctx.Err() != nil {

@@ -32,12 +32,12 @@ func twoOfThree(s *scene, dying []*rig.Node, left *rig.Node) {
 	for _, n := range dying {
 		n.Freeze() // so that both stop at one moment
 	}
-	dead := s.writers[0].Elapsed()
+	dead := s.clients.Elapsed()
 	for _, n := range dying {
 		must(s.t, n.Kill())
 	}
 	s.awaitRefusal(s.r.WriteThrough(left))
-	for _, op := range s.merged() {
+	for _, op := range s.clients.Ops() {
 		if op.Outcome == load.Acknowledged && op.Begin > dead {
 			s.t.Errorf("acknowledged with two of three nodes gone: %+v", op)
 		}

@@ -3,31 +3,26 @@
 package system
 
 import (
-	"cmp"
 	"context"
-	"slices"
 	"testing"
 	"time"
 
+	"github.com/jackc/pgx/v5"
+
 	"standfast/playground/load"
+	"standfast/test/checker"
 	"standfast/test/system/rig"
 )
 
 // scene is one test's cluster with clients at work: several through the floating address, one through each node's own router,
-// and one on each node that reads from the standbys.
+// and one on each node that reads from the standbys; one reads through the floating address too.
 type scene struct {
 	t       *testing.T
 	r       *rig.Rig
 	primary *rig.Node // at the beginning
 	term    uint64    // likewise
-	writers []*writer // the first goes through the floating address
-	readers []*reader
-}
-
-type writer struct {
-	*load.Run
-	name string
-	base time.Time // when Run's clock began
+	clients *checker.Run
+	writers []*checker.Writer // the clients' that write; the first go through the floating address
 }
 
 // begin sets clients to work on a whole cluster and returns when all of them have been served.
@@ -39,24 +34,20 @@ func begin(t *testing.T) *scene {
 
 func beginOn(t *testing.T, r *rig.Rig, primary *rig.Node, term uint64) *scene {
 	t.Helper()
-	s := &scene{t: t, r: r, primary: primary, term: term}
-	t.Cleanup(func() { s.stop() })
-	s.write("the floating address", r.WriteDSN(), 4)
-	for _, n := range r.Nodes {
-		s.write(n.Name, r.WriteThrough(n), 1)
-		s.readers = append(s.readers, startReader(n.Name, r.ReadThrough(n)))
+	cfg := checker.Config{
+		Write: []checker.Way{{Name: "the floating address", DSN: r.WriteDSN(), Clients: 4}},
+		Read:  []checker.Way{{Name: "the floating address", DSN: r.WriteDSN()}},
 	}
+	for _, n := range r.Nodes {
+		cfg.Write = append(cfg.Write, checker.Way{Name: n.Name, DSN: r.WriteThrough(n)})
+		cfg.Read = append(cfg.Read, checker.Way{Name: n.Name, DSN: r.ReadThrough(n)})
+	}
+	clients, err := checker.Start(all, cfg)
+	must(t, err)
+	t.Cleanup(clients.Stop)
+	s := &scene{t: t, r: r, primary: primary, term: term, clients: clients, writers: clients.Writers}
 	s.flow()
 	return s
-}
-
-func (s *scene) write(name, dsn string, clients int) {
-	s.t.Helper()
-	run, err := load.Start(all, load.Config{DSN: dsn, Clients: clients, Timeout: 5 * time.Second})
-	if err != nil {
-		s.t.Fatalf("write through %s: %v", name, err)
-	}
-	s.writers = append(s.writers, &writer{run, name, time.Now().Add(-run.Elapsed())})
 }
 
 // flow waits until every client has been served again.
@@ -65,18 +56,10 @@ func (s *scene) flow() {
 	ctx, cancel := context.WithTimeout(all, 30*time.Second)
 	defer cancel()
 	for _, w := range s.writers {
-		for seen := len(w.Ops()); load.Count(w.Since(seen))[load.Acknowledged] < 10; pause(ctx) {
-			if ctx.Err() != nil {
-				s.t.Fatalf("nothing is acknowledged through %s: %s", w.name, lastError(w.Ops()))
-			}
-		}
+		must(s.t, w.AwaitServed(ctx))
 	}
-	for _, reader := range s.readers {
-		for seen := reader.served(); reader.served() < seen+10; pause(ctx) {
-			if ctx.Err() != nil {
-				s.t.Fatalf("nothing is read through %s: %v", reader.name, reader.lastError())
-			}
-		}
+	for _, reader := range s.clients.Readers {
+		must(s.t, reader.AwaitServed(ctx))
 	}
 }
 
@@ -86,15 +69,6 @@ func pause(ctx context.Context) {
 	case <-ctx.Done():
 	case <-time.After(10 * time.Millisecond):
 	}
-}
-
-func lastError(ops []load.Op) string {
-	for _, op := range slices.Backward(ops) {
-		if op.Err != "" {
-			return op.Err
-		}
-	}
-	return "no attempt failed, none ended"
 }
 
 // reign waits for the primary of a newer term.
@@ -136,57 +110,53 @@ func (s *scene) unmoved() {
 }
 
 // stop ends the clients. It may be called again.
-func (s *scene) stop() {
-	for _, w := range s.writers {
-		w.Stop()
-	}
-	for _, reader := range s.readers {
-		reader.stop()
-	}
-}
+func (s *scene) stop() { s.clients.Stop() }
 
-// judge: nothing that was acknowledged is lost, and no two servers acknowledged at the same time.
+// judge: every acknowledged commit is on every node, no two servers acknowledged at the same time, and the registers are
+// linearizable; package checker says what that means.
 func (s *scene) judge() {
 	s.t.Helper()
-	s.stop()
-	ctx, cancel := context.WithTimeout(all, 30*time.Second)
+	ctx, cancel := context.WithTimeout(all, healTime)
 	defer cancel()
-	for _, w := range s.writers {
-		lost, err := w.Lost(ctx, s.r.WriteDSN())
-		if err != nil {
-			s.t.Fatal(err)
-		}
-		if len(lost) > 0 {
-			s.t.Errorf("%d acknowledged commits lost that were written through %s: %v", len(lost), w.name, lost[:min(len(lost), 10)])
-		}
+	var servers []checker.Way
+	for _, n := range s.r.DataNodes() {
+		servers = append(servers, checker.Way{Name: n.Name, DSN: s.r.DSN(n.Address, s.r.Ports().Postgres)})
 	}
-	s.oneAtATime()
+	v, err := s.clients.Judge(ctx, servers)
+	must(s.t, err)
+	for _, c := range v.Complaints() {
+		s.t.Error(c)
+	}
+	s.t.Log(v)
+	s.outage()
 }
 
-// oneAtATime: no two servers acknowledged at the same time. It also tells of the outage.
+// oneAtATime: no two servers acknowledged at the same time.
 func (s *scene) oneAtATime() {
 	s.t.Helper()
-	merged := s.merged()
-	for _, o := range load.Overlaps(merged) {
+	for _, o := range load.Overlaps(s.clients.Ops()) {
 		s.t.Errorf("two servers acknowledged at the same time: %+v after %+v", o.Older, o.Newer)
 	}
-	ops := s.writers[0].Ops()
-	gap := load.LongestGap(ops, 0, s.writers[0].Elapsed())
-	n := load.Count(merged)
-	s.t.Logf("writes were out for %d ms at the floating address; %d commits, %d failed, %d refused, %d without a session",
-		gap.Length().Milliseconds(), n[load.Acknowledged], n[load.Failed], n[load.Refused], n[load.NoSession])
+	s.outage()
 }
 
-// merged are all writers' attempts on one clock, in the order of their ends.
-func (s *scene) merged() []load.Op {
-	var out []load.Op
-	for _, w := range s.writers {
-		shift := w.base.Sub(s.writers[0].base)
-		for _, op := range w.Ops() {
-			op.Begin, op.End = op.Begin+shift, op.End+shift
-			out = append(out, op)
-		}
+// outage tells for how long nobody was served at the floating address.
+func (s *scene) outage() {
+	s.t.Helper()
+	gap := load.LongestGap(s.writers[0].Ops(), 0, s.writers[0].Elapsed())
+	s.t.Logf("writes were out for %d ms at the floating address", gap.Length().Milliseconds())
+}
+
+// run carries out statements, one session for all.
+func (s *scene) run(dsn string, statements ...string) {
+	s.t.Helper()
+	ctx, cancel := context.WithTimeout(all, 20*time.Second)
+	defer cancel()
+	conn, err := pgx.Connect(ctx, dsn)
+	must(s.t, err)
+	defer load.CloseNow(conn)
+	for _, sql := range statements {
+		_, err := conn.Exec(ctx, sql)
+		must(s.t, err)
 	}
-	slices.SortStableFunc(out, func(a, b load.Op) int { return cmp.Compare(a.End, b.End) })
-	return out
 }

@@ -15,6 +15,8 @@ import (
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/pgproto3"
+
+	"standfast/playground/load"
 )
 
 // subscriber reads a publication of one table of numbers through a logical slot, as a program that captures changes does:
@@ -185,7 +187,7 @@ func (f *feed) session(ctx context.Context, dsn, insert string, next *int64) {
 	if err != nil {
 		return // the next one may succeed; that one does in the end is for the test to see
 	}
-	defer forget(conn)
+	defer load.CloseNow(conn)
 	for ; ctx.Err() == nil; pause(ctx) {
 		*next++
 		attempt, cancel := context.WithTimeout(ctx, 5*time.Second)
