@@ -3,13 +3,13 @@
 package site_test
 
 import (
-	"cmp"
 	"context"
 	"slices"
 	"testing"
 	"time"
 
 	"standfast/playground/load"
+	"standfast/test/checker"
 	"standfast/test/netlab"
 	"standfast/test/netlab/site"
 	"standfast/test/system/rig"
@@ -21,13 +21,8 @@ type scene struct {
 	t       *testing.T
 	primary *netlab.Host // at the beginning
 	term    uint64       // likewise
-	writers []*writer    // the first knows all hosts
-}
-
-type writer struct {
-	*load.Run
-	name string
-	base time.Time // when Run's clock began
+	clients *checker.Run
+	writers []*checker.Writer // of the clients; the first know all hosts
 }
 
 // begin sets clients to work on a whole cluster and returns when all of them have been served.
@@ -39,8 +34,11 @@ func begin(t *testing.T) *scene {
 	primary, term, err := cluster.AwaitWhole(all, healTime)
 	ok(t, err)
 	s := &scene{t: t, primary: primary, term: term}
+	s.clients, err = checker.Start(all, s.ways())
+	ok(t, err)
+	s.writers = s.clients.Writers
 	t.Cleanup(func() {
-		s.stop()
+		s.clients.Stop()
 		if t.Failed() {
 			t.Log(cluster.Logs(all))
 		}
@@ -51,21 +49,23 @@ func begin(t *testing.T) *scene {
 		}
 		ok(t, cluster.Lab.Heal(all))
 	})
-	s.write("all hosts", 2, append(s.standbys(), primary)...) // the victim last, or every attempt would wait for it
-	for _, h := range cluster.Lab.Hosts {
-		s.write(h.Name, 1, h)
-	}
 	s.flow(s.writers...)
 	return s
 }
 
-func (s *scene) write(name string, clients int, hosts ...*netlab.Host) {
-	s.t.Helper()
-	run, err := load.Start(all, load.Config{DSN: cluster.DSN(site.WritePort, hosts...), Clients: clients, Timeout: 5 * time.Second, Dial: cluster.Lab.Dial})
-	if err != nil {
-		s.t.Fatalf("write through %s: %v", name, err)
+// ways leads writers through all hosts and through each, and readers to the standbys of each host's choice and to the primary.
+func (s *scene) ways() checker.Config {
+	every := append(s.standbys(), s.primary) // the victim last, or every attempt would wait for it
+	cfg := checker.Config{
+		Write: []checker.Way{{Name: "all hosts", DSN: cluster.DSN(site.WritePort, every...), Clients: 2}},
+		Read:  []checker.Way{{Name: "all hosts", DSN: cluster.DSN(site.WritePort, every...)}},
+		Dial:  cluster.Lab.Dial,
 	}
-	s.writers = append(s.writers, &writer{run, name, time.Now().Add(-run.Elapsed())})
+	for _, h := range cluster.Lab.Hosts {
+		cfg.Write = append(cfg.Write, checker.Way{Name: h.Name, DSN: cluster.DSN(site.WritePort, h)})
+		cfg.Read = append(cfg.Read, checker.Way{Name: h.Name, DSN: cluster.DSN(site.ReadPort, h)})
+	}
+	return cfg
 }
 
 func (s *scene) standbys() []*netlab.Host {
@@ -73,17 +73,12 @@ func (s *scene) standbys() []*netlab.Host {
 }
 
 // flow waits until clients are served again.
-func (s *scene) flow(writers ...*writer) {
+func (s *scene) flow(writers ...*checker.Writer) {
 	s.t.Helper()
 	ctx, cancel := context.WithTimeout(all, 30*time.Second)
 	defer cancel()
 	for _, w := range writers {
-		for seen := len(w.Ops()); load.Count(w.Since(seen))[load.Acknowledged] < 10; time.Sleep(10 * time.Millisecond) {
-			if ctx.Err() != nil {
-				ops := w.Ops()
-				s.t.Fatalf("nothing is acknowledged through %s: %+v", w.name, ops[max(0, len(ops)-2):])
-			}
-		}
+		ok(s.t, w.AwaitServed(ctx))
 	}
 }
 
@@ -93,8 +88,8 @@ func (s *scene) reign(within time.Duration) {
 	ok(s.t, cluster.Await(all, within, "a new primary reigns", rig.Reigns(s.term)))
 }
 
-// end waits until the cluster is whole with no command given and every client is served, and passes judgement: nothing that
-// was acknowledged is lost, and no two servers acknowledged at the same time.
+// end waits until the cluster is whole with no command given and every client is served, readers too, and passes judgement on
+// what was written and read, with what each host holds then.
 func (s *scene) end() (primary *netlab.Host, term uint64) {
 	s.t.Helper()
 	began := time.Now()
@@ -102,22 +97,22 @@ func (s *scene) end() (primary *netlab.Host, term uint64) {
 	ok(s.t, err)
 	s.t.Logf("whole after %.1f s, %s reigns in term %d", time.Since(began).Seconds(), primary.Name, term)
 	s.flow(s.writers...)
-	s.stop()
-	for _, w := range s.writers {
-		lost, err := w.Lost(all, cluster.DSN(site.WritePort, primary))
-		ok(s.t, err)
-		if len(lost) > 0 {
-			s.t.Errorf("%d acknowledged commits lost that were written through %s", len(lost), w.name)
-		}
+	ctx, cancel := context.WithTimeout(all, healTime)
+	defer cancel()
+	for _, r := range s.clients.Readers {
+		ok(s.t, r.AwaitServed(ctx))
 	}
-	merged := s.merged()
-	for _, o := range load.Overlaps(merged) {
-		s.t.Errorf("two servers acknowledged at the same time: %+v after %+v", o.Older, o.Newer)
+	var servers []checker.Way
+	for _, h := range cluster.Lab.Hosts {
+		servers = append(servers, checker.Way{Name: h.Name, DSN: cluster.DSN(site.PostgresPort, h)})
+	}
+	v, err := s.clients.Judge(ctx, servers)
+	ok(s.t, err)
+	for _, c := range v.Complaints() {
+		s.t.Error(c)
 	}
 	first := s.writers[0]
-	n := load.Count(merged)
-	s.t.Logf("writes were out for %d ms for who knows all hosts; %d commits, %d failed, %d refused, %d without a session", load.LongestGap(first.Ops(), 0, first.Elapsed()).Length().Milliseconds(),
-		n[load.Acknowledged], n[load.Failed], n[load.Refused], n[load.NoSession])
+	s.t.Logf("writes were out for %d ms for who knows all hosts\n%s", load.LongestGap(first.Ops(), 0, first.Elapsed()).Length().Milliseconds(), v)
 	return primary, term
 }
 
@@ -137,33 +132,9 @@ func (s *scene) moved() {
 	}
 }
 
-func (s *scene) stop() {
-	for _, w := range s.writers {
-		w.Stop()
-	}
-}
-
-// merged are all writers' attempts on one clock, in the order of their ends.
-func (s *scene) merged() []load.Op {
-	var out []load.Op
-	for _, w := range s.writers {
-		shift := w.base.Sub(s.writers[0].base)
-		for _, op := range w.Ops() {
-			op.Begin, op.End = op.Begin+shift, op.End+shift
-			out = append(out, op)
-		}
-	}
-	slices.SortStableFunc(out, func(a, b load.Op) int { return cmp.Compare(a.End, b.End) })
-	return out
-}
-
 // acknowledged counts what all clients were told so far.
 func (s *scene) acknowledged() int {
-	n := 0
-	for _, w := range s.writers {
-		n += load.Count(w.Ops())[load.Acknowledged]
-	}
-	return n
+	return load.Count(s.clients.Ops())[load.Acknowledged]
 }
 
 // reason is why the newest term began.
