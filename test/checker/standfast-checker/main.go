@@ -1,6 +1,7 @@
 // Standfast-checker works on a cluster and says whether the cluster kept what it had promised; package checker tells what that means. It
-// needs nothing but connection strings, so any stack can be judged:
+// needs nothing but connection strings, so any stack can be judged, and runs wherever it is copied to:
 //
+//	CGO_ENABLED=0 go build ./test/checker/standfast-checker
 //	standfast-checker -for 60s -write 'host=10.99.0.50 port=5000 user=app dbname=app' -read 'host=10.99.0.50 port=5001 user=app dbname=app' \
 //		-server 'host=10.99.0.11 port=5432 user=app dbname=app' -server …
 //
