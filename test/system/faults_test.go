@@ -9,11 +9,13 @@ import (
 	"testing"
 	"time"
 
+	"standfast/api"
 	"standfast/test/system/rig"
 )
 
-// takeover is how long it may take until a new primary takes writes, with detection fast (0.7 s): many times what it takes.
-const takeover = 15 * time.Second
+// takeover is how long it may take until a new primary takes writes: many times the second or so that it takes with
+// detection fast (0.7 s), for the machine may be busy with others. How long it does take is measured by the benchmarks.
+const takeover = 30 * time.Second
 
 // frozen is how long a node is frozen: longer than every bound within which others replace it or it is given up.
 const frozen = 10 * time.Second
@@ -65,32 +67,20 @@ func TestStandbyHostDies(t *testing.T) {
 	s.unmoved()
 }
 
-// TestAgentKilled: PostgreSQL goes on without its agent for as long as a restart takes, and nobody takes over.
-func TestAgentKilledOnPrimary(t *testing.T) { agentKilled(t, begin(t), true) }
-
-func TestAgentKilledOnStandby(t *testing.T) { agentKilled(t, begin(t), false) }
-
-func agentKilled(t *testing.T, s *scene, primary bool) {
-	n := s.primary
-	if !primary {
-		n = s.standby()
-	}
-	before := n.Postmaster()
-	must(t, n.Signal(rig.Agent, syscall.SIGKILL))
-	<-n.Done()
-	must(t, n.Start())
-	s.unmoved()
-	if after := n.Postmaster(); after != before || before == 0 {
-		t.Errorf("the postmaster was process %d and is now %d: PostgreSQL must survive its agent", before, after)
-	}
-}
-
 func TestEtcdKilledOfLeader(t *testing.T) {
 	s := begin(t)
-	leader := s.r.Node(s.status(s.primary).Store.Leader)
-	if leader == nil {
-		t.Fatal("the status names no leader of the store")
-	}
+	ctx, cancel := context.WithTimeout(all, healTime)
+	defer cancel()
+	var leader *rig.Node
+	must(t, s.r.Await(ctx, "the status names the store's leader", func(all map[string]*api.Status) string { // it is asked for every other second
+		if st := all[s.primary.Name]; st != nil {
+			leader = s.r.Node(st.Store.Leader)
+		}
+		if leader == nil {
+			return s.primary.Name + " names none"
+		}
+		return ""
+	}))
 	etcdKilled(t, s, leader)
 }
 

@@ -25,7 +25,17 @@ var all context.Context
 var shared *rig.Rig
 
 // healTime is how long a cluster may take to be whole again after any fault. On an idle machine it is a few seconds.
-const healTime = 60 * time.Second
+const healTime = 120 * time.Second
+
+// explain prints, should the test fail, what the members have written to their logs since now.
+func explain(t *testing.T, r *rig.Rig) {
+	mark := r.LogMark()
+	t.Cleanup(func() {
+		if t.Failed() {
+			t.Log("the members' own words:\n" + r.LogSince(mark))
+		}
+	})
+}
 
 func TestMain(m *testing.M) {
 	child, code, err := rig.Again(os.Stdout)
@@ -70,6 +80,7 @@ func whole(t *testing.T) (r *rig.Rig, primary *rig.Node, term uint64) {
 	if shared != nil {
 		var err error
 		if primary, term, err = shared.AwaitWhole(all, healTime); err == nil {
+			explain(t, shared)
 			return shared, primary, term
 		}
 		t.Logf("what the test before left is not whole, so a new playground is started: %v", err)
@@ -78,6 +89,7 @@ func whole(t *testing.T) (r *rig.Rig, primary *rig.Node, term uint64) {
 		}
 	}
 	shared = started(t)
+	explain(t, shared)
 	primary, term, err := shared.AwaitWhole(all, healTime)
 	if err != nil {
 		t.Fatal(err)
@@ -141,6 +153,7 @@ func ownOf(t *testing.T, cfg playground.Config) (r *rig.Rig, primary *rig.Node, 
 			t.Error(err)
 		}
 	})
+	explain(t, r)
 	primary, term, err := r.AwaitWhole(all, healTime)
 	if err != nil {
 		t.Fatal(err)
