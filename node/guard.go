@@ -30,6 +30,7 @@ type guarded struct {
 	real     string // data, without symbolic links
 	armed    bool
 	disarmed bool // disarming was repeated, so that the guard has surely heard it
+	leaving  bool // the agent is about to stop: every feed goes out, for each may be the last
 	fed      time.Time
 	target   guard.Target // as fed last
 	missing  error        // why there is no guard now; nil: there is one
@@ -143,6 +144,16 @@ func (g *guarded) watchdog() string {
 	return g.device
 }
 
+// leave is called when the agent is about to stop, so that its successor finds as much of the last deadline as can be.
+func (g *guarded) leave() {
+	if g == nil {
+		return
+	}
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.leaving = true
+}
+
 func (g *guarded) close() error {
 	if g == nil {
 		return nil
@@ -169,7 +180,7 @@ func (g *guarded) Feed(within time.Duration) error {
 // feed answers for the target, at once if it is another than the last, else at its pace.
 func (g *guarded) feed(within time.Duration, t guard.Target) error {
 	same := t.Data == g.target.Data && t.Cgroup == g.target.Cgroup && slices.Equal(t.Addresses, g.target.Addresses)
-	if g.missing != nil || g.armed && same && time.Since(g.fed) < min(g.pace(), within/4) {
+	if g.missing != nil || g.armed && same && !g.leaving && time.Since(g.fed) < min(g.pace(), within/4) {
 		return nil
 	}
 	g.fed, g.target = time.Now(), t

@@ -91,14 +91,22 @@ func New(cfg config.Node, log *slog.Logger) (*Node, error) {
 }
 
 // Run works until ctx ends, then stops everything in order; PostgreSQL goes on. An error names what failed.
+//
+// From the agent's last look to its successor's first nobody feeds the guard, and all of it has to fit into the lease. So what
+// takes long, etcd's orderly stop, comes first, while the agent still works with the other members' etcd.
 func (n *Node) Run(ctx context.Context) (err error) {
 	defer func() { err = errors.Join(err, n.close()) }()
-	// What others rely on outlives what relies on it: the agent stops first, then what carries and tells, the store last.
+	// Of the rest, what others rely on outlives what relies on it: first the agent stops, then what carries and tells.
 	base, stopBase := context.WithCancelCause(context.WithoutCancel(ctx))
 	defer stopBase(errors.New("node stopped"))
 	g, gctx := errgroup.WithContext(base)
+	stopEtcd := func() {}
 	if n.etcd != nil {
-		g.Go(func() error { return n.etcd.run(gctx) })
+		ectx, stop := context.WithCancel(gctx)
+		defer stop()
+		ended := make(chan struct{})
+		g.Go(func() error { defer close(ended); n.etcd.run(ectx); return nil })
+		stopEtcd = func() { stop(); <-ended }
 	}
 	g.Go(func() error { return named("beats", n.beats.Run(gctx)) })
 	g.Go(func() error { return named("router", n.router.Run(gctx)) })
@@ -122,6 +130,8 @@ func (n *Node) Run(ctx context.Context) (err error) {
 		select {
 		case <-ctx.Done():
 			n.leave(wctx)
+			n.guard.leave()
+			stopEtcd()
 			stopWork(context.Cause(ctx))
 		case <-wctx.Done():
 		}

@@ -256,9 +256,6 @@ func (n *Node) abandon() error {
 	if n.api != nil {
 		n.api.Close()
 	}
-	if n.etcd != nil {
-		err = errors.Join(err, n.etcd.admin.Close())
-	}
 	return err
 }
 
@@ -266,6 +263,9 @@ func (n *Node) close() error {
 	var err error
 	err = n.guard.close()
 	n.guard = nil
+	if n.etcd != nil {
+		err = errors.Join(err, n.etcd.admin.Close())
+	}
 	if n.storeClose != nil {
 		err = errors.Join(err, n.storeClose())
 	}

@@ -116,12 +116,11 @@ func freePort(addr, what, key string) error {
 }
 
 // run keeps the child process running until ctx ends.
-func (e *etcd) run(ctx context.Context) error {
+func (e *etcd) run(ctx context.Context) {
 	// Not by its path: that may lie where this user may not look, or hold another version by now.
 	child := embed.Start(ctx, e.node.log.With("part", "etcd"), "/proc/self/exe", "etcd", e.config)
 	<-ctx.Done()
 	child.Stop()
-	return errors.Join(ctx.Err(), e.admin.Close())
 }
 
 // leaveLeadership moves etcd's leadership to another member if this one has it.
