@@ -87,6 +87,7 @@ type Agent struct {
 	open          bool  // openNow, as of this look
 	unsettled     int64 // a write over this revision of the record has an unknown outcome; 0: none
 	unmetSince    cluster.Instant
+	deafSince     cluster.Instant
 	promised      cluster.Term
 	quick         *batch
 	slow          *job
@@ -320,14 +321,8 @@ func (a *Agent) look(ctx context.Context) {
 	a.collect()
 	a.takeReclone()
 	v := a.view()
-	if decide.Unmet(v) {
-		if a.unmetSince == 0 {
-			a.unmetSince = v.Now
-		}
-	} else {
-		a.unmetSince = 0
-	}
-	v.UnmetSince = a.unmetSince
+	v.UnmetSince = since(&a.unmetSince, decide.Unmet(v), v.Now)
+	v.DeafSince = since(&a.deafSince, decide.Deaf(v), v.Now)
 	route := decide.Route(v)
 	a.cfg.Router.SetRoute(route, addresses(v.Members))
 	if v.Relay.Term != 0 && decide.MustDetach(v) {
@@ -350,6 +345,17 @@ func (a *Agent) look(ctx context.Context) {
 	a.logDecision(acts)
 	a.hurry(v, acts)
 	a.carryOut(ctx, v, acts)
+}
+
+// since keeps at from when on a condition has held without a break, 0 if it does not.
+func since(at *cluster.Instant, holds bool, now cluster.Instant) cluster.Instant {
+	switch {
+	case !holds:
+		*at = 0
+	case *at == 0:
+		*at = now
+	}
+	return *at
 }
 
 // logDecision notes each new list of actions once.
@@ -426,7 +432,7 @@ func (a *Agent) view() cluster.View {
 		Now: a.now(), Wall: time.Now().UnixMilli(), Self: a.cfg.Self, Settings: a.cfg.Settings(),
 		State: a.state, Reports: map[string]cluster.Report{}, ElectingSince: a.electingSince,
 		StoreOK: time.Since(s.storeOKAt) < storeOKIn, Promised: a.promised, Admitted: s.admitted,
-		Peers: map[string]cluster.Peer{}, Since: a.instant(a.origin.Add(time.Second)), LastFlap: a.lastFlap, UnmetSince: a.unmetSince,
+		Peers: map[string]cluster.Peer{}, Since: a.instant(a.origin.Add(time.Second)), LastFlap: a.lastFlap, UnmetSince: a.unmetSince, DeafSince: a.deafSince,
 	}
 	if a.snap.Config.Revision > 0 {
 		v.Members = a.snap.Members // written before the configuration: now all founders are there

@@ -33,6 +33,8 @@ type View struct {
 	LeaseFrom Instant
 	// UnmetSince is since when, on a primary, fewer than Rule.K members of the rule stream; 0: they do.
 	UnmetSince Instant
+	// DeafSince is since when the primary, another member, tells that it hears no majority; 0: it does, or is not heard itself.
+	DeafSince Instant
 	// Doing is the slow action under way (see Action's executors in package agent), nil if none.
 	Doing Action
 }

@@ -303,6 +303,8 @@ func (p *parser) peer(v *cluster.View, name string) {
 		switch k {
 		case "silent":
 			x.Heard = v.Now - p.duration(k)
+		case "deaf_for": // the primary's
+			v.DeafSince = v.Now - p.duration(k)
 		case "suspects":
 			x.Beat.Suspects = strings.Split(val, ",")
 		case "term":

@@ -9,7 +9,7 @@ import (
 )
 
 // Suspects lists the members that this member has missed for Settings.Detect: by beat, and for the primary also by the
-// WAL stream or an answered probe, so that a dead agent is told from a dead server.
+// WAL stream or an answered probe, so that a dead agent is told from a dead server; and a primary that misses a majority itself.
 func Suspects(v cluster.View) []string {
 	var out []string
 	if !hearsMajority(v, v.Settings.Detect) {
@@ -26,12 +26,32 @@ func Suspects(v cluster.View) []string {
 func missing(v cluster.View, name string) bool {
 	quiet := silence(v, name)
 	if quiet < v.Settings.Detect {
-		return false
+		return deaf(v, name)
 	}
 	if v.State != nil && name == v.State.Primary && primaryServerHeard(v) {
 		return quiet >= v.Settings.Detect+v.Settings.AgentGrace && !flapping(v)
 	}
 	return true
+}
+
+// deaf reports whether a primary that is heard has heard no majority for the lease: frames pass one way only. It has cut its
+// clients' sessions by then and can't know that others are well, so it is for them to replace it.
+func deaf(v cluster.View, name string) bool {
+	return v.State != nil && name == v.State.Primary && v.DeafSince > 0 && v.Now-v.DeafSince >= v.Settings.Lease && !flapping(v)
+}
+
+// Deaf reports whether the primary, another member that is heard, tells that it hears no majority.
+func Deaf(v cluster.View) bool {
+	if v.State == nil || v.State.Primary == "" || v.State.Primary == v.Self || !hears(v, v.State.Primary, v.Settings.Detect) {
+		return false
+	}
+	n := 1
+	for _, m := range v.Members {
+		if m.Name != v.State.Primary && slices.Contains(v.Peers[v.State.Primary].Beat.Hears, m.Name) {
+			n++
+		}
+	}
+	return n < majority(v)
 }
 
 // primaryServerHeard reports whether the primary's PostgreSQL itself has been heard from lately.
