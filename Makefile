@@ -1,6 +1,7 @@
 # "make" alone lists the targets. All of them work from a clean clone, as root or not, with or without a terminal.
 
 GO      ?= go
+ROUNDS  ?= 10
 SHELL   := /bin/sh
 VERSION := $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
 LDFLAGS := -s -w -X standfast/cli.version=$(VERSION)
@@ -10,7 +11,7 @@ RACE := agent api beat guard hooks playground/load relay router store/mem test/c
 RACE := $(addprefix ./,$(addsuffix /...,$(wildcard $(RACE))))
 
 .DEFAULT_GOAL := help
-.PHONY: all build guard demo test race bench e2e test-17 e2e-17 lint format check-go clean help
+.PHONY: all build guard demo test race bench e2e soak test-17 e2e-17 lint format check-go clean help
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -56,7 +57,9 @@ bench: check-go ## measure failovers, throughput and cost, and draw the plots (h
 	@$(MAKE) --no-print-directory build
 	$(GO) run ./test/bench $(BENCHFLAGS)
 
-e2e: check-go ## scenarios on a real cluster of processes here, then (as root) on whole machines
+# The whole machines are Debian 13 with PostgreSQL 17, or, with STANDFAST_NETLAB_SUITE=bookworm, Debian 12 with 15. An image is
+# made once (80 s) and kept in STANDFAST_NETLAB_CACHE, or /var/cache/standfast/netlab.
+e2e: check-go ## scenarios on a real cluster here, then (as root) on whole machines (STANDFAST_NETLAB_SUITE=bookworm: Debian 12)
 	@sh scripts/install-deps.sh $$([ "$$(id -u)" -eq 0 ] && echo lab || echo test)
 	@$(MAKE) --no-print-directory build
 	@echo "e2e: starts real members (PostgreSQL, etcd) on loopback addresses, kills and freezes them, counts lost commits"
@@ -64,6 +67,11 @@ e2e: check-go ## scenarios on a real cluster of processes here, then (as root) o
 	$(GO) test -tags e2e -count 1 -timeout 20m -v ./test/system
 	@echo "e2e: boots whole Debian machines (systemd-nspawn) and takes power and cables away from them"
 	$(GO) test -tags e2e -count 1 -timeout 20m -v -p 1 ./test/netlab/...
+
+soak: check-go ## the scenarios on whole machines, in random order, ROUNDS=10 times, the long ones too (as root)
+	@sh scripts/install-deps.sh lab
+	@$(MAKE) --no-print-directory guard
+	STANDFAST_NETLAB_LONG=1 $(GO) test -tags e2e -count $(ROUNDS) -shuffle on -timeout 0 -v ./test/netlab/site
 
 # PostgreSQL 17, in a Debian 13 of its own; the network and everything else is this machine's. Needs root.
 test-17: build ## the packages that touch PostgreSQL, on PostgreSQL 17 (as root; debootstraps a Debian 13 once)

@@ -20,7 +20,7 @@ func TestPowerLossOfThePrimary(t *testing.T) {
 	s := begin(t)
 	ok(t, s.primary.PowerOff())
 	s.reign(soon)
-	s.flow(s.writers[0])
+	s.flow(s.anywhere...)
 	ok(t, s.primary.Boot(all))
 	s.moved()
 }
@@ -127,7 +127,7 @@ func TestPrimaryCutFromStandbys(t *testing.T) {
 		ok(t, cluster.Lab.CutPair(all, s.primary, h))
 	}
 	s.reign(soon)
-	s.flow(s.writers[0])
+	s.flow(s.anywhere...)
 	ok(t, cluster.Lab.Heal(all))
 	s.moved()
 }
@@ -146,7 +146,7 @@ func TestBothStandbysOff(t *testing.T) {
 		t.Errorf("%d commits were acknowledged with no standby", after-before)
 	}
 	ok(t, standbys[0].Boot(all))
-	s.flow(s.writers[0])
+	s.flow(s.anywhere...)
 	ok(t, standbys[1].Boot(all))
 	s.end()
 }

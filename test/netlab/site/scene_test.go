@@ -3,26 +3,33 @@
 package site_test
 
 import (
+	"cmp"
 	"context"
+	"os"
 	"slices"
 	"testing"
 	"time"
 
 	"standfast/playground/load"
-	"standfast/test/checker"
 	"standfast/test/netlab"
 	"standfast/test/netlab/site"
 	"standfast/test/system/rig"
 )
 
 // scene is one test's cluster with clients at work on the lab's client: two that know all hosts, as libpq's multi-host strings
-// do, and one for each host that knows only that one's port 5000.
+// do, two that know the floating address, and one for each host that knows only that one's port 5000.
 type scene struct {
-	t       *testing.T
-	primary *netlab.Host // at the beginning
-	term    uint64       // likewise
-	clients *checker.Run
-	writers []*checker.Writer // of the clients; the first know all hosts
+	t        *testing.T
+	primary  *netlab.Host // at the beginning
+	term     uint64       // likewise
+	writers  []*writer
+	anywhere []*writer // those of them that are to be served while any host is away
+}
+
+type writer struct {
+	*load.Run
+	name string
+	base time.Time // when Run's clock began
 }
 
 // begin sets clients to work on a whole cluster and returns when all of them have been served.
@@ -34,38 +41,41 @@ func begin(t *testing.T) *scene {
 	primary, term, err := cluster.AwaitWhole(all, healTime)
 	ok(t, err)
 	s := &scene{t: t, primary: primary, term: term}
-	s.clients, err = checker.Start(all, s.ways())
-	ok(t, err)
-	s.writers = s.clients.Writers
 	t.Cleanup(func() {
-		s.clients.Stop()
+		s.stop()
 		if t.Failed() {
-			t.Log(cluster.Logs(all))
+			keepLogs(t)
 		}
 		for _, h := range cluster.Lab.Hosts { // whatever a failed test has left
-			if !h.Up() {
+			_, _ = h.ContinueDisk(all), h.FreeDisk() // an error says that nothing was wrong with it
+			if h.Up() {
+				ok(t, h.Resume(all))
+			} else {
 				ok(t, h.Boot(all))
 			}
 		}
 		ok(t, cluster.Lab.Heal(all))
 	})
+	s.write("all hosts", 2, cluster.DSN(site.WritePort, append(s.standbys(), primary)...)) // the victim last, or every attempt would wait for it
+	s.write("the floating address", 2, cluster.FloatingDSN(site.WritePort))
+	s.anywhere = slices.Clone(s.writers)
+	for _, h := range cluster.Lab.Hosts {
+		s.write(h.Name, 1, cluster.DSN(site.WritePort, h))
+	}
 	s.flow(s.writers...)
 	return s
 }
 
-// ways leads writers through all hosts and through each, and readers to the standbys of each host's choice and to the primary.
-func (s *scene) ways() checker.Config {
-	every := append(s.standbys(), s.primary) // the victim last, or every attempt would wait for it
-	cfg := checker.Config{
-		Write: []checker.Way{{Name: "all hosts", DSN: cluster.DSN(site.WritePort, every...), Clients: 2}},
-		Read:  []checker.Way{{Name: "all hosts", DSN: cluster.DSN(site.WritePort, every...)}},
-		Dial:  cluster.Lab.Dial,
+// think is a client's pause between commits: the machines' processors are to be left for what is tested.
+const think = 10 * time.Millisecond
+
+func (s *scene) write(name string, clients int, dsn string) {
+	s.t.Helper()
+	run, err := load.Start(all, load.Config{DSN: dsn, Clients: clients, Timeout: 5 * time.Second, Think: think, Dial: cluster.Lab.Dial})
+	if err != nil {
+		s.t.Fatalf("write through %s: %v", name, err)
 	}
-	for _, h := range cluster.Lab.Hosts {
-		cfg.Write = append(cfg.Write, checker.Way{Name: h.Name, DSN: cluster.DSN(site.WritePort, h)})
-		cfg.Read = append(cfg.Read, checker.Way{Name: h.Name, DSN: cluster.DSN(site.ReadPort, h)})
-	}
-	return cfg
+	s.writers = append(s.writers, &writer{run, name, time.Now().Add(-run.Elapsed())})
 }
 
 func (s *scene) standbys() []*netlab.Host {
@@ -73,12 +83,17 @@ func (s *scene) standbys() []*netlab.Host {
 }
 
 // flow waits until clients are served again.
-func (s *scene) flow(writers ...*checker.Writer) {
+func (s *scene) flow(writers ...*writer) {
 	s.t.Helper()
-	ctx, cancel := context.WithTimeout(all, 30*time.Second)
+	ctx, cancel := context.WithTimeout(all, healTime)
 	defer cancel()
 	for _, w := range writers {
-		ok(s.t, w.AwaitServed(ctx))
+		for seen := len(w.Ops()); load.Count(w.Since(seen))[load.Acknowledged] < 10; time.Sleep(10 * time.Millisecond) {
+			if ctx.Err() != nil {
+				ops := w.Ops()
+				s.t.Fatalf("nothing is acknowledged through %s: %+v", w.name, ops[max(0, len(ops)-2):])
+			}
+		}
 	}
 }
 
@@ -88,8 +103,8 @@ func (s *scene) reign(within time.Duration) {
 	ok(s.t, cluster.Await(all, within, "a new primary reigns", rig.Reigns(s.term)))
 }
 
-// end waits until the cluster is whole with no command given and every client is served, readers too, and passes judgement on
-// what was written and read, with what each host holds then.
+// end waits until the cluster is whole with no command given and every client is served, and passes judgement: nothing that
+// was acknowledged is lost, and no two servers acknowledged at the same time.
 func (s *scene) end() (primary *netlab.Host, term uint64) {
 	s.t.Helper()
 	began := time.Now()
@@ -97,22 +112,25 @@ func (s *scene) end() (primary *netlab.Host, term uint64) {
 	ok(s.t, err)
 	s.t.Logf("whole after %.1f s, %s reigns in term %d", time.Since(began).Seconds(), primary.Name, term)
 	s.flow(s.writers...)
-	ctx, cancel := context.WithTimeout(all, healTime)
-	defer cancel()
-	for _, r := range s.clients.Readers {
-		ok(s.t, r.AwaitServed(ctx))
+	s.stop()
+	gone := 0
+	for _, w := range s.writers {
+		lost, err := w.Lost(all, cluster.DSN(site.WritePort, primary))
+		ok(s.t, err)
+		if gone += len(lost); len(lost) > 0 {
+			s.t.Errorf("%d acknowledged commits lost that were written through %s", len(lost), w.name)
+		}
 	}
-	var servers []checker.Way
-	for _, h := range cluster.Lab.Hosts {
-		servers = append(servers, checker.Way{Name: h.Name, DSN: cluster.DSN(site.PostgresPort, h)})
+	merged := s.merged()
+	for _, o := range load.Overlaps(merged) {
+		s.t.Errorf("two servers acknowledged at the same time: %+v after %+v", o.Older, o.Newer)
 	}
-	v, err := s.clients.Judge(ctx, servers)
-	ok(s.t, err)
-	for _, c := range v.Complaints() {
-		s.t.Error(c)
+	for _, w := range s.anywhere {
+		ops := w.Ops()
+		s.t.Logf("writes were out for %d ms through %s", load.LongestGap(ops, 0, ops[len(ops)-1].End).Length().Milliseconds(), w.name)
 	}
-	first := s.writers[0]
-	s.t.Logf("writes were out for %d ms for who knows all hosts\n%s", load.LongestGap(first.Ops(), 0, first.Elapsed()).Length().Milliseconds(), v)
+	n := load.Count(merged)
+	s.t.Logf("%d commits, %d of them lost; %d failed, %d refused, %d without a session", n[load.Acknowledged], gone, n[load.Failed], n[load.Refused], n[load.NoSession])
 	return primary, term
 }
 
@@ -132,9 +150,33 @@ func (s *scene) moved() {
 	}
 }
 
+func (s *scene) stop() {
+	for _, w := range s.writers {
+		w.Stop()
+	}
+}
+
+// merged are all writers' attempts on one clock, in the order of their ends.
+func (s *scene) merged() []load.Op {
+	var out []load.Op
+	for _, w := range s.writers {
+		shift := w.base.Sub(s.writers[0].base)
+		for _, op := range w.Ops() {
+			op.Begin, op.End = op.Begin+shift, op.End+shift
+			out = append(out, op)
+		}
+	}
+	slices.SortStableFunc(out, func(a, b load.Op) int { return cmp.Compare(a.End, b.End) })
+	return out
+}
+
 // acknowledged counts what all clients were told so far.
 func (s *scene) acknowledged() int {
-	return load.Count(s.clients.Ops())[load.Acknowledged]
+	n := 0
+	for _, w := range s.writers {
+		n += load.Count(w.Ops())[load.Acknowledged]
+	}
+	return n
 }
 
 // reason is why the newest term began.
@@ -143,4 +185,16 @@ func reason(t *testing.T) string {
 	st, err := cluster.Newest(all)
 	ok(t, err)
 	return st.Reason
+}
+
+// keepLogs keeps what the members said in a directory that it names, and shows the ends.
+func keepLogs(t *testing.T) {
+	t.Helper()
+	dir, err := os.MkdirTemp("", "standfast-"+t.Name()+"-")
+	if err != nil {
+		t.Error(err)
+		return
+	}
+	t.Log(cluster.Logs(all))
+	t.Logf("the members' journals and logs are kept in %s (%v)", dir, cluster.KeepLogs(all, dir))
 }

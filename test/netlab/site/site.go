@@ -40,6 +40,9 @@ const (
 	healthPort   = 8008
 )
 
+// Floating is an address on the lab's network that no host has, for the members' vip.
+var Floating = netip.MustParseAddr("10.99.0.50")
+
 // foundTime bounds the time from power to a whole cluster with data.
 const foundTime = 2 * time.Minute
 
@@ -170,7 +173,7 @@ func (s *Site) found(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	_, err = primary.Shell(ctx, `runuser -u postgres -- psql -v ON_ERROR_STOP=1 -h /var/lib/standfast/run -c 'CREATE ROLE app LOGIN' -c 'CREATE DATABASE app OWNER app' postgres`)
+	_, err = s.SQL(ctx, primary, "CREATE ROLE app LOGIN", "CREATE DATABASE app OWNER app")
 	return err
 }
 
@@ -226,8 +229,30 @@ func (s *Site) DSN(port int, hosts ...*netlab.Host) string {
 	for _, h := range hosts {
 		names = append(names, h.Addr.String())
 	}
-	return fmt.Sprintf("host=%s port=%d user=app dbname=app sslmode=prefer connect_timeout=2", strings.Join(names, ","), port)
+	return dsn(port, strings.Join(names, ","))
 }
+
+// FloatingDSN leads to a port of whichever host has the floating address.
+func (s *Site) FloatingDSN(port int) string { return dsn(port, Floating.String()) }
+
+func dsn(port int, hosts string) string {
+	return fmt.Sprintf("host=%s port=%d user=app dbname=app sslmode=prefer connect_timeout=2", hosts, port)
+}
+
+// SQL runs statements on a host as PostgreSQL's superuser, each in a transaction of its own, and returns the rows alone.
+func (s *Site) SQL(ctx context.Context, h *netlab.Host, statements ...string) (string, error) {
+	ctx, cancel := context.WithTimeout(ctx, sqlTime)
+	defer cancel()
+	args := []string{"runuser", "-u", "postgres", "--", "psql", "-XAtq", "-v", "ON_ERROR_STOP=1", "-h", netlab.StateDir + "/run"}
+	for _, st := range statements {
+		args = append(args, "-c", st)
+	}
+	out, err := h.Run(ctx, append(args, "postgres")...)
+	return strings.TrimSpace(out), err
+}
+
+// sqlTime bounds what the tests ask PostgreSQL, which waits for ever where no standby confirms.
+const sqlTime = 30 * time.Second
 
 // Logs is an error that holds the end of every host's journal, for a test that has failed.
 func (s *Site) Logs(ctx context.Context) error {
@@ -235,6 +260,16 @@ func (s *Site) Logs(ctx context.Context) error {
 	for _, h := range s.Lab.Hosts {
 		text, err := h.Shell(ctx, "journalctl --no-pager -o short-precise -n 60 -u 'standfast*'; tail -n 10 /var/lib/standfast/log/postgresql.log")
 		errs = append(errs, fmt.Errorf("---- %s\n%s", h.Name, text), err)
+	}
+	return errors.Join(errs...)
+}
+
+// KeepLogs writes every host's journal since its last boot, and the logs of PostgreSQL and etcd, to files named after the hosts.
+func (s *Site) KeepLogs(ctx context.Context, dir string) error {
+	var errs []error
+	for _, h := range s.Lab.Hosts {
+		text, err := h.Shell(ctx, "journalctl --no-pager -o short-precise -b; tail -n +1 /var/lib/standfast/log/*.log")
+		errs = append(errs, err, os.WriteFile(filepath.Join(dir, h.Name+".log"), []byte(text), 0o600))
 	}
 	return errors.Join(errs...)
 }
