@@ -216,6 +216,11 @@ func (l *Lab) Dial(ctx context.Context, network, address string) (net.Conn, erro
 	return conn, err
 }
 
+// Command prepares a program of this machine to be run in the client's network.
+func (l *Lab) Command(ctx context.Context, name string, args ...string) *exec.Cmd {
+	return exec.CommandContext(ctx, "ip", append([]string{"netns", "exec", string(l.client), name}, args...)...)
+}
+
 // Close takes power off all hosts and removes everything that was made.
 func (l *Lab) Close() error {
 	if l.lock == nil {

@@ -55,7 +55,8 @@ func TestOneServer(t *testing.T) {
 	}
 }
 
-// TestProgram runs the program itself: what it prints can be read by machines and by people.
+// TestProgram runs the program itself: what it prints can be read by machines and by people, and its exit
+// code tells a server that loses rows.
 func TestProgram(t *testing.T) {
 	s := loadtest.New(t)
 	history := filepath.Join(t.TempDir(), "history")
@@ -79,6 +80,23 @@ func TestProgram(t *testing.T) {
 		if !bytes.Contains(text, []byte(kind)) {
 			t.Errorf("no line of the history begins with %s", kind)
 		}
+	}
+	losing(t, s)
+}
+
+// losing makes the server acknowledge rows and throw away every tenth, and expects the program to say so.
+func losing(t *testing.T, s *loadtest.Server) {
+	t.Helper()
+	s.Run("psql", "-q", s.DSN(),
+		"-c", "CREATE FUNCTION lose() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NULL; END'",
+		"-c", "CREATE TRIGGER lose BEFORE INSERT ON standfast_load FOR EACH ROW WHEN (NEW.id % 10 = 0) EXECUTE FUNCTION lose()")
+	var out, words bytes.Buffer
+	code, err := run([]string{"-for", "300ms", "-write", s.DSN()}, &out, &words)
+	if code != 1 || err != nil || !strings.Contains(words.String(), "BROKEN: ") || !strings.Contains(words.String(), "acknowledged commits are not on") {
+		t.Errorf("exit code %d, %v: %s", code, err, &words)
+	}
+	if text := out.String(); !strings.Contains(text, `"whole": false`) || !strings.Contains(text, `"lost": [`) {
+		t.Errorf("as JSON: %s", text)
 	}
 }
 
