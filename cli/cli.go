@@ -111,9 +111,23 @@ func Run(args []string, stdin io.Reader, stdout, stderr io.Writer) (code int) {
 	return int(a.end(parsed.Run(a)))
 }
 
+// commandOf is the command's name with those of the commands it belongs to, as in "config set".
+func commandOf(n *kong.Node) string {
+	if n.Parent == nil || n.Parent.Type != kong.CommandNode {
+		return n.Name
+	}
+	return commandOf(n.Parent) + " " + n.Name
+}
+
 // sentence adds to a mistake in the command line where to read on.
 func sentence(err error, parsed *kong.Context) string {
 	text := strings.ReplaceAll(err.Error(), "\n", "; ")
+	if what, ok := strings.CutPrefix(text, "expected \""); ok {
+		text = strings.TrimSuffix(what, "\"") + " is missing"
+	}
+	if flag, _, ok := strings.Cut(text, ": expected "); ok && strings.Contains(text, "got \"EOL\"") {
+		text = flag + " needs a value"
+	}
 	var pe *kong.ParseError
 	if parsed == nil && errors.As(err, &pe) {
 		parsed = pe.Context
@@ -122,7 +136,7 @@ func sentence(err error, parsed *kong.Context) string {
 		text = "unknown command " + word
 	}
 	if parsed != nil && parsed.Selected() != nil {
-		return fmt.Sprintf("%s (see standfast %s --help)", text, parsed.Selected().Name)
+		return fmt.Sprintf("%s (see standfast %s --help)", text, commandOf(parsed.Selected()))
 	}
 	return text + " (see standfast --help)"
 }

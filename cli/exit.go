@@ -42,7 +42,12 @@ func (a *app) end(err error) Code {
 		fmt.Fprintln(a.stderr, "standfast: interrupted; what was begun goes on, see standfast status")
 		return Failed
 	}
-	if text := strings.TrimSpace(err.Error()); text != "" {
+	text := strings.TrimSpace(err.Error())
+	var answer *api.Error
+	if errors.As(err, &answer) && answer.Kind == api.Unauthorized {
+		text += "; it is in the file that token_file names: put the one of a member there"
+	}
+	if text != "" {
 		fmt.Fprintf(a.stderr, "%s %s\n", a.err.bad("standfast:"), text)
 	}
 	return code

@@ -173,13 +173,16 @@ func ago(d time.Duration) string {
 	return fmt.Sprintf("%d d %d h", int(d.Hours())/24, int(d.Hours())%24)
 }
 
-// detached tells of standbys that run and do not follow. A moment of that is normal after every change of primary, so the
+// detached tells of members whose PostgreSQL does not run, or runs and does not follow. A moment of that is normal after every change of primary, so the
 // members themselves don't warn of it; who looks should know all the same.
 func detached(st *api.Status) []string {
 	var out []string
 	for _, m := range st.Members {
 		if st.Primary != "" && m.Role == api.Standby && m.State == api.Running && !m.Attached {
 			out = append(out, fmt.Sprintf("%s runs but does not follow %s; if that lasts, look at its log", m.Name, st.Primary))
+		}
+		if m.State == api.Stopped && m.Note == "" {
+			out = append(out, fmt.Sprintf("PostgreSQL of %s does not run; if that lasts, look at its log", m.Name))
 		}
 	}
 	return out

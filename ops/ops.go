@@ -48,6 +48,8 @@ func Connect(node config.Node) (*Cluster, error) {
 	token, err := os.ReadFile(node.TokenFile)
 	if err != nil {
 		c.tokenAt = fmt.Sprintf("read the token that changes need: %v", err)
+	} else if len(strings.TrimSpace(string(token))) == 0 {
+		c.tokenAt = node.TokenFile + " is empty: put the one of a member there"
 	}
 	c.Client, err = client.New(endpoints(node, func(p config.Ports) int { return p.Admin }), &tls.Config{RootCAs: pool}, strings.TrimSpace(string(token)))
 	return c, err
