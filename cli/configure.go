@@ -63,13 +63,13 @@ Examples:
 }
 
 func (c *configSetCmd) Run(a *app) error {
-	var keys []ops.SetKey
+	var keys []config.Setting
 	for _, k := range c.Keys {
 		key, value, ok := strings.Cut(k, "=")
 		if !ok {
 			return usage("%q: write it as key=value, such as detection=fast", k)
 		}
-		keys = append(keys, ops.SetKey{Key: key, Value: value})
+		keys = append(keys, config.Setting{Key: key, Value: value})
 	}
 	cl, err := a.connect()
 	if err != nil {

@@ -68,11 +68,32 @@ func flatten(path string, v reflect.Value, out map[string]string) {
 	}
 }
 
-// Set changes one key of the agreed configuration's text and leaves the rest, comments included, as it is. The key is
-// dotted, as in "postgresql.parameters.work_mem"; an empty value takes the key out, so that the default holds again. The
-// result has been validated.
-func Set(text []byte, key, value string) ([]byte, error) {
-	path, err := keyPath(key)
+// Setting is one key to change. The key is dotted, as in "postgresql.parameters.work_mem"; an empty value takes the key
+// out, so that the default holds again.
+type Setting struct{ Key, Value string }
+
+// Set is SetAll for one key.
+func Set(text []byte, key, value string) ([]byte, error) { return SetAll(text, Setting{key, value}) }
+
+// SetAll changes keys of the agreed configuration's text and leaves the rest, comments included, as it is. Only the result
+// is validated, since one key may make sense together with another only.
+func SetAll(text []byte, settings ...Setting) ([]byte, error) {
+	var keys []string
+	for _, s := range settings {
+		var err error
+		if text, err = set(text, s); err != nil {
+			return nil, err
+		}
+		keys = append(keys, s.Key)
+	}
+	if _, err := ParseCluster("", text); err != nil {
+		return nil, fmt.Errorf("set %s: %w", strings.Join(keys, ", "), unplaced(err))
+	}
+	return text, nil
+}
+
+func set(text []byte, s Setting) ([]byte, error) {
+	path, err := keyPath(s.Key)
 	if err != nil {
 		return nil, err
 	}
@@ -84,17 +105,13 @@ func Set(text []byte, key, value string) ([]byte, error) {
 	if len(file.Docs) > 0 {
 		root = mapping(file.Docs[0].Body)
 	}
-	if err := setIn(root, path, value); err != nil {
-		return nil, fmt.Errorf("set %s: %w", key, err)
+	if err := setIn(root, path, s.Value); err != nil {
+		return nil, fmt.Errorf("set %s: %w", s.Key, err)
 	}
-	out := []byte(strings.TrimRight(root.String(), "\n") + "\n")
 	if len(root.Values) == 0 {
-		out = nil
+		return nil, nil
 	}
-	if _, err := ParseCluster("", out); err != nil {
-		return nil, fmt.Errorf("set %s: %w", key, unplaced(err))
-	}
-	return out, nil
+	return []byte(strings.TrimRight(root.String(), "\n") + "\n"), nil
 }
 
 // keyPath splits a dotted key, keeping the name of a PostgreSQL parameter in one piece though it may hold a dot.

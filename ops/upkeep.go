@@ -50,20 +50,15 @@ func (c *Cluster) Agreed(ctx context.Context) (api.ClusterConfig, error) {
 	return c.Client.Config(ctx)
 }
 
-// SetKey is one key to change; an empty Value takes it out, so that the default holds.
-type SetKey struct{ Key, Value string }
-
 // SetKeys changes keys of the agreed configuration, all or none, and returns what changes. Comments stay.
-func (c *Cluster) SetKeys(ctx context.Context, keys []SetKey, dryRun bool, progress func(api.Progress)) ([]config.Change, error) {
+func (c *Cluster) SetKeys(ctx context.Context, keys []config.Setting, dryRun bool, progress func(api.Progress)) ([]config.Change, error) {
 	was, err := c.Agreed(ctx)
 	if err != nil {
 		return nil, err
 	}
-	text := []byte(was.YAML)
-	for _, k := range keys {
-		if text, err = config.Set(text, k.Key, k.Value); err != nil {
-			return nil, err
-		}
+	text, err := config.SetAll([]byte(was.YAML), keys...)
+	if err != nil {
+		return nil, err
 	}
 	return c.Replace(ctx, was, text, dryRun, progress)
 }
