@@ -52,6 +52,7 @@ type Config struct {
 	Listen   string                   // host:port that is listened on and sent from
 	Key      []byte                   // the cluster's secret
 	Interval time.Duration            // between beats; 0: 100 ms
+	Stale    func() time.Duration     // nothing is said once Set was not called for so long; nil or 0: it never is stale
 	Peers    func() map[string]string // name → host:port of the others; asked for at every datagram, may change; Self is left out. Not written to
 	Log      *slog.Logger
 }
@@ -101,6 +102,7 @@ type Beats struct {
 
 	mu    sync.Mutex
 	said  cluster.Beat
+	setAt time.Time
 	peers map[string]*peer
 }
 
@@ -149,6 +151,7 @@ func newBeats(cfg Config, c conn) *Beats {
 		answer:  make(chan struct{}, 1),
 		names:   newResolver(cfg.Log, c.LocalAddr()),
 		peers:   make(map[string]*peer),
+		setAt:   now,
 	}
 }
 
@@ -174,11 +177,22 @@ func (b *Beats) Set(said cluster.Beat) {
 	said.Suspects, said.Hears = slices.Clone(said.Suspects), slices.Clone(said.Hears)
 	b.mu.Lock()
 	news := !sameMeaning(b.said, said)
-	b.said = said
+	news = news || b.stale()
+	b.said, b.setAt = said, time.Now()
 	b.mu.Unlock()
 	if news {
 		signal(b.kick)
 	}
+}
+
+// stale reports whether what is to be said is too old to be said: whoever gives it has hung, and others must not go on
+// believing, for instance, that this member lets clients in. mu is held.
+func (b *Beats) stale() bool {
+	if b.cfg.Stale == nil {
+		return false
+	}
+	after := b.cfg.Stale()
+	return after > 0 && time.Since(b.setAt) > after
 }
 
 // Peers returns the newest beat of every member that has been heard and is still among the configured ones.

@@ -55,6 +55,7 @@ type network struct {
 	t     *testing.T
 	mu    sync.Mutex
 	addrs map[string]string
+	stale func() time.Duration
 }
 
 func newNetwork(t *testing.T) *network { return &network{t: t, addrs: make(map[string]string)} }
@@ -78,7 +79,7 @@ func (n *network) start(name string, interval time.Duration) *member {
 	if addr == "" {
 		addr = "127.0.0.1:0"
 	}
-	b, err := New(Config{Self: name, Listen: addr, Key: key, Interval: interval, Peers: n.peers})
+	b, err := New(Config{Self: name, Listen: addr, Key: key, Interval: interval, Peers: n.peers, Stale: n.stale})
 	if err != nil {
 		n.t.Fatal(err)
 	}
@@ -166,6 +167,24 @@ func TestChangeIsSentAtOnce(t *testing.T) {
 		t.Error("a position alone was told at once")
 	default:
 	}
+}
+
+// A member whose beats are no longer set falls silent, though its sender works, and speaks again at once when they are.
+func TestStaleBeatsAreNotSaid(t *testing.T) {
+	n := newNetwork(t)
+	n.stale = func() time.Duration { return 200 * time.Millisecond }
+	a, b := n.start("a", 10*time.Millisecond), n.start("b", 10*time.Millisecond)
+	a.Set(cluster.Beat{Term: 1, Admitted: 1})
+	last := time.Now()
+	b.Set(cluster.Beat{Term: 1})
+	b.until(t, "hearing a", hears("a"))
+	time.Sleep(time.Until(last.Add(300 * time.Millisecond))) // stale for 100 ms; what was under way has arrived
+	if said := b.Peers()["a"]; said.HeardAt.After(last.Add(299 * time.Millisecond)) {
+		t.Errorf("heard %v after the last Set", said.HeardAt.Sub(last))
+	}
+	again := time.Now()
+	a.Set(cluster.Beat{Term: 1, Admitted: 1})
+	b.until(t, "hearing a again", func(p map[string]Peer) bool { return p["a"].HeardAt.After(again) })
 }
 
 // With an interval of an hour only the answers to strangers can make two members known to each other.

@@ -55,8 +55,11 @@ func (b *Beats) send(ctx context.Context) {
 func (s *sender) all() {
 	b := s.b
 	b.mu.Lock()
-	said := b.said
+	said, stale := b.said, b.stale()
 	b.mu.Unlock()
+	if stale {
+		return
+	}
 	s.seq++
 	said.From, said.Incarnation, said.Seq = b.cfg.Self, b.incarnation, s.seq
 	said.StallMS = uint32(min(b.Stall().Milliseconds(), 1<<31))

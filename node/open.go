@@ -31,7 +31,7 @@ func (n *Node) openBeats() error {
 	}
 	n.beats, err = beat.New(beat.Config{
 		Self: n.cfg.Name, Listen: n.cfg.ListenAt(n.cfg.Self().Ports.Beat), Key: key, Interval: 100 * time.Millisecond,
-		Peers: n.beatAddresses, Log: n.log.With("part", "beats"),
+		Peers: n.beatAddresses, Log: n.log.With("part", "beats"), Stale: func() time.Duration { return n.agreed.settings().Detect },
 	})
 	return portTaken(err, "heartbeats", "ports.beat")
 }
@@ -173,7 +173,7 @@ func (n *Node) openAgent() error {
 	cfg := agent.Config{
 		Self: n.cfg.Name, Cluster: n.cfg.Cluster, StateDir: n.cfg.StateDir, Store: n.store, Beats: n.beats, Router: n.router,
 		Log: n.log.With("part", "agent"), Settings: n.agreed.settings, OnView: n.onView, Extra: n.completeBeat,
-		Probe: relay.Probe,
+		Probe: relay.Probe, Members: func() []cluster.Member { return *n.members.Load() },
 	}
 	var err error
 	if n.pg != nil {
