@@ -47,6 +47,9 @@ type Config struct {
 	// Settings are read before each decision: they change with the agreed configuration and with time (a pause ends).
 	Settings func() cluster.Settings
 
+	// Members are those that are known without the store; nil: none.
+	Members func() []cluster.Member
+
 	// Probe asks the PostgreSQL at the address for an answer, without logging in.
 	Probe func(ctx context.Context, addr string) error
 
@@ -132,6 +135,8 @@ type seen struct {
 	restUntil   time.Time // no slow action is begun before: the record was ahead of what this agent has seen of it
 	stalled     string
 	written     *cluster.State
+	reported    cluster.Report // the newest that this member has written
+	known       cluster.Term   // of the newest record
 	leaseFrom   time.Time
 	leaseTerm   cluster.Term
 	storeOKAt   time.Time
@@ -273,6 +278,9 @@ func (a *Agent) take(s store.Snapshot) {
 	if r := s.Request; r != nil && (a.snap.Request == nil || a.snap.Request.ID != r.ID) {
 		a.requestSince = a.now()
 	}
+	if s.Generation != a.snap.Generation {
+		a.startOver()
+	}
 	a.snap = s
 	if s.State != nil {
 		a.adoptState(*s.State)
@@ -282,13 +290,27 @@ func (a *Agent) take(s store.Snapshot) {
 	a.mu.Unlock()
 }
 
+// startOver forgets what was known of the agreed record: the store was restored from a backup, where its revisions have gone
+// back and what was written since has not happened. What this member has promised stays; decide sees that it is above the
+// record's term.
+func (a *Agent) startOver() {
+	a.log.Warn("the store is another one than before: it was restored or made anew, and the record is learned from it afresh")
+	a.state, a.unsettled, a.electingSince = nil, 0, 0
+	a.mu.Lock()
+	a.written, a.unknown, a.known, a.reported = nil, 0, 0, cluster.Report{}
+	a.mu.Unlock()
+}
+
 // adoptState makes s the record if it is newer, and dates what depends on that.
 func (a *Agent) adoptState(s cluster.State) {
 	if a.state != nil && s.Revision <= a.state.Revision {
-		return
+		return // the record never goes back, but for startOver
 	}
 	old := a.state
 	a.state = &s
+	a.mu.Lock()
+	a.known = s.Term
+	a.mu.Unlock()
 	if s.Rule.K == 0 && old != nil && old.Rule.K > 0 {
 		select {
 		case a.lone <- struct{}{}:
@@ -379,6 +401,7 @@ func (a *Agent) feedGuard(v cluster.View) {
 	}
 	within := v.Settings.Lease
 	switch {
+	case a.mayServe(v):
 	case v.State == nil && v.Postgres.Names.K > 0:
 		within = v.Since + v.Settings.Lease - v.Now
 	case v.State == nil || v.State.Rule.K == 0 && len(v.Members) > 1:
@@ -393,6 +416,15 @@ func (a *Agent) feedGuard(v cluster.View) {
 	if err := a.cfg.Guard.Feed(within); err != nil {
 		a.log.Warn("feed the guard", "error", err)
 	}
+}
+
+// mayServe lets a primary whose record this agent has not learned since it started go on, as it would had the agent not been
+// restarted: decide says when. Members other than those of this host's own file are not known yet.
+func (a *Agent) mayServe(v cluster.View) bool {
+	if len(v.Members) == 0 && a.cfg.Members != nil {
+		v.Members = a.cfg.Members()
+	}
+	return decide.MayServe(v)
 }
 
 // collect takes over what quick actions have written to the store themselves.
@@ -444,6 +476,9 @@ func (a *Agent) view() cluster.View {
 					v.Reports[n] = r
 				}
 			}
+		}
+		if s.reported.Term == a.state.Term {
+			v.Reports[a.cfg.Self] = s.reported
 		}
 		if r := a.snap.Request; r != nil && r.Term == a.state.Term {
 			v.Request, v.RequestSince = r, a.requestSince

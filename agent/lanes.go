@@ -67,6 +67,13 @@ func yields(x cluster.Action) bool {
 	return false
 }
 
+// promotes: a promotion is finished, but not begun any more once something urgent says that its term is over. Each of its
+// statements looks at its context first; pg_promote is the last that changes anything.
+func promotes(x cluster.Action) bool {
+	_, ok := x.(cluster.Promote)
+	return ok
+}
+
 // same compares actions by what they do, not by dates, reasons or wording.
 func same(x, y cluster.Action) bool {
 	wx, okx := x.(cluster.Write)
@@ -105,7 +112,7 @@ func isUrgent(acts []cluster.Action) bool {
 // carryOut starts what is wanted and cancels what no longer is.
 func (a *Agent) carryOut(ctx context.Context, v cluster.View, acts []cluster.Action) {
 	urgent := isUrgent(acts)
-	if a.slow != nil && yields(a.slow.action) && (urgent || !wanted(acts, a.slow.action)) {
+	if a.slow != nil && (yields(a.slow.action) && (urgent || !wanted(acts, a.slow.action)) || urgent && promotes(a.slow.action)) {
 		a.slow.cancel(errUnwanted)
 	}
 	if a.quick != nil {

@@ -207,6 +207,65 @@ func TestGuardIsNotFedForAnUnknownLonePrimary(t *testing.T) {
 	})
 }
 
+// TestRestartedAgentKeepsItsPrimary: an agent that starts while the store is away feeds the guard of a primary whose commits
+// need others for as long as it hears a majority, and no longer once somebody knows of a newer term.
+func TestRestartedAgentKeepsItsPrimary(t *testing.T) {
+	inWorld(t, "pg1", three(), func(w *world) {
+		w.reigning(cluster.NewRule(1, "pg2", "pg3"))
+		w.stop()
+		w.store.SetDown(true)
+		c := w.config()
+		c.Members = three
+		w.run(c)
+		w.pass(3 * lease)
+		if w.view().State != nil || w.count("pg kill") > 0 {
+			t.Fatal("the store answered, or the server was ended")
+		}
+		if _, deadline := w.guard.fed(); time.Until(deadline) < lease-200*time.Millisecond {
+			t.Errorf("the guard's deadline is in %v", time.Until(deadline))
+		}
+		w.beats.change("pg2", func(b *cluster.Beat) { b.Term, b.Promised = 3, 3 })
+		w.pass(lease)
+		if _, deadline := w.guard.fed(); time.Until(deadline) > 0 {
+			t.Errorf("the guard is fed on, for %v, beside a newer term", time.Until(deadline))
+		}
+	})
+}
+
+// TestRestoredStoreIsNoticed: revisions go back with it, and the record that the agent knew has never been written there.
+func TestRestoredStoreIsNoticed(t *testing.T) {
+	inWorld(t, "pg2", three(), func(w *world) {
+		w.standby()
+		w.record(reigns(2, "pg1", cluster.NewRule(1, "pg2", "pg3")))
+		old := w.shared.Backup()
+		w.record(reigns(3, "pg1", cluster.NewRule(1, "pg2", "pg3")))
+		w.beats.say("pg1", cluster.Beat{Term: 3, Promised: 3, Admitted: 3, Data: cluster.DataReady, Up: true})
+		w.start()
+		w.until("the promise is on disk", func() bool { return promiseOnDisk(w.dir) == 3 })
+		w.shared.Restore(old)
+		w.untilDone("cas 4 electing ANY 1 of pg1, pg2, pg3")
+		if s := w.recorded(); s.Term != 4 || !strings.Contains(s.Reason, "restored") {
+			t.Errorf("recorded: %+v", s)
+		}
+	})
+}
+
+// TestReportIsWrittenOnce, though the watch does not show it.
+func TestReportIsWrittenOnce(t *testing.T) {
+	inWorld(t, "pg2", three(), func(w *world) {
+		w.following(cluster.NewRule(1, "pg2", "pg3"))
+		w.pg.edit(func(p *cluster.Postgres) { p.Position.LSN++ })
+		w.record(elects(reigns(2, "pg1", cluster.NewRule(2, "pg2", "pg3"))))
+		w.until("the promise is on disk", func() bool { return promiseOnDisk(w.dir) == 3 })
+		w.relay.connect()
+		w.untilDone("store report")
+		w.pass(time.Second)
+		if n := w.count("store report"); n != 1 {
+			t.Errorf("it was written %d times", n)
+		}
+	})
+}
+
 // TestLonePrimaryIsAnsweredForAtOnce: its guard's deadline is running, so the store is asked as soon as the agent runs.
 func TestLonePrimaryIsAnsweredForAtOnce(t *testing.T) {
 	inWorld(t, "pg1", three(), func(w *world) {

@@ -129,7 +129,13 @@ func (a *Agent) doPromise(x cluster.Promise) error {
 func (a *Agent) sendReport(ctx context.Context, x cluster.SendReport) error {
 	ctx, cancel := context.WithTimeout(ctx, storeBound)
 	defer cancel()
-	return a.cfg.Store.PutReport(ctx, x.Report)
+	if err := a.cfg.Store.PutReport(ctx, x.Report); err != nil {
+		return err
+	}
+	a.mu.Lock()
+	a.reported = x.Report // it counts at once, and is not written again until the watch shows it
+	a.mu.Unlock()
+	return nil
 }
 
 // write replaces the agreed record. What was surely written counts at once, without waiting for the watch; what was
@@ -235,12 +241,18 @@ func (a *Agent) admit(ctx context.Context, v cluster.View, x cluster.Admit) erro
 			return errOverruled
 		}
 	}
-	if ctx.Err() != nil {
+	a.mu.Lock()
+	overruled := max(a.known, a.wantPromise) > x.Term
+	if !overruled && ctx.Err() == nil {
+		a.admitted, a.openNow, a.mustClose = x.Term, true, false
+	}
+	a.mu.Unlock()
+	switch {
+	case overruled:
+		return errOverruled
+	case ctx.Err() != nil:
 		return context.Cause(ctx)
 	}
-	a.mu.Lock()
-	a.admitted, a.openNow, a.mustClose = x.Term, true, false
-	a.mu.Unlock()
 	a.recordReign(v)
 	a.aside.Go(func() { a.checkpoint(a.life) })
 	return nil
@@ -327,7 +339,7 @@ func (a *Agent) refuse(ctx context.Context, x cluster.Refuse) error {
 	if err := a.cfg.Store.PutNote(ctx, a.noteOf("refused", fmt.Sprintf("%s to %q by %s: %s", x.Request.Kind, x.Request.To, x.Request.By, x.Why))); err != nil {
 		return err
 	}
-	if err := a.cfg.Store.DeleteRequest(ctx); err != nil && !errors.Is(err, store.ErrNotFound) {
+	if err := a.cfg.Store.WithdrawRequest(ctx, x.Request.ID); err != nil && !errors.Is(err, store.ErrNotFound) {
 		return err
 	}
 	return nil

@@ -36,6 +36,14 @@ func orphaned(v cluster.View) []cluster.Action {
 	return []cluster.Action{cluster.Fence{Reason: "the store has not answered for the lease, and commits here need no other member"}}
 }
 
+// MayServe reports whether a primary whose record is not known, because the store has not answered since the agent started,
+// may be answered for all the same: its commits need others, it hears a majority for the lease, and nobody knows of a term
+// above the one promised here.
+func MayServe(v cluster.View) bool {
+	return v.State == nil && len(v.Members) > 0 && serving(v.Postgres) && v.Postgres.Names.K > 0 &&
+		hearsMajority(v, v.Settings.Lease) && newestTerm(v) <= v.Promised
+}
+
 // leaseLapsed: with k = 0 nothing but the lease keeps a cut-off primary from acknowledging beside its successor.
 func leaseLapsed(v cluster.View) bool {
 	alone := v.State.Rule.K == 0 && len(v.Members) > 1

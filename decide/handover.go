@@ -34,6 +34,12 @@ func handover(v cluster.View) []cluster.Action {
 	return nil
 }
 
+// switching reports whether a switchover is still asked for.
+func switching(v cluster.View) bool {
+	r := v.Request
+	return r != nil && r.Term == v.State.Term && r.Kind == cluster.Switchover
+}
+
 // settling is how long a request waits for what may pass by itself: a target that is just coming back.
 const settling = cluster.Instant(10e9)
 

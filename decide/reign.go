@@ -57,7 +57,7 @@ func reign(v cluster.View) []cluster.Action {
 	if s.Phase == cluster.Elected {
 		return takeOffice(v)
 	}
-	if h, ok := v.Doing.(cluster.Handover); ok {
+	if h, ok := v.Doing.(cluster.Handover); ok && (switching(v) || !p.Up) {
 		return []cluster.Action{h} // its own stop is under way
 	}
 	if !serving(p) || !p.Up {

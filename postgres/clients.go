@@ -101,7 +101,7 @@ func (s *Server) refusedLine(ctx context.Context, conn *pgx.Conn) (refused, err 
 // endClients ends every client's session, ours and the monitoring role's excepted, and waits until they are gone.
 func (s *Server) endClients(ctx context.Context) error {
 	superuser := s.config().Superuser
-	return s.control.use(ctx, func(conn *pgx.Conn) error {
+	return s.safety.use(ctx, func(conn *pgx.Conn) error {
 		for {
 			// Those that are still logging in first: whoever is done with it by now is in the table.
 			entering, err := s.endEntering()

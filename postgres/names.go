@@ -94,7 +94,7 @@ func (c Config) writtenNames() (string, error) {
 
 // endOlderSenders ends the WAL senders, of present and former members, that began before the given time and waits until they are gone.
 func (s *Server) endOlderSenders(ctx context.Context, before time.Time) error {
-	return s.control.use(ctx, func(conn *pgx.Conn) error {
+	return s.safety.use(ctx, func(conn *pgx.Conn) error {
 		return endSenders(ctx, conn, "backend_start < $1", before)
 	})
 }
@@ -102,7 +102,7 @@ func (s *Server) endOlderSenders(ctx context.Context, before time.Time) error {
 // endEnterers ends the WAL senders of members that the rule names and the names in force do not, and waits until they are
 // gone. Whoever connects after that is heard afresh.
 func (s *Server) endEnterers(ctx context.Context, r cluster.Rule) error {
-	return s.control.use(ctx, func(conn *pgx.Conn) error {
+	return s.safety.use(ctx, func(conn *pgx.Conn) error {
 		var have string
 		if err := conn.QueryRow(ctx, "select current_setting('synchronous_standby_names')").Scan(&have); err != nil {
 			return err
@@ -122,7 +122,7 @@ func (s *Server) endEnterers(ctx context.Context, r cluster.Rule) error {
 // endAllSenders ends every WAL sender: those that a standby had when it was promoted go on along its old timeline, and
 // count in the rule from the next reload on.
 func (s *Server) endAllSenders(ctx context.Context) error {
-	return s.control.use(ctx, func(conn *pgx.Conn) error { return endSenders(ctx, conn, "true") })
+	return s.safety.use(ctx, func(conn *pgx.Conn) error { return endSenders(ctx, conn, "true") })
 }
 
 // endSenders ends the WAL senders that the condition on pg_stat_activity names, and waits until they are gone.
@@ -155,7 +155,7 @@ func pause(ctx context.Context) error {
 func (s *Server) leaveSingleCopy(ctx context.Context) error {
 	var have string
 	var recovery bool
-	err := s.control.use(ctx, func(conn *pgx.Conn) error {
+	err := s.safety.use(ctx, func(conn *pgx.Conn) error {
 		return conn.QueryRow(ctx, "select current_setting('synchronous_standby_names'), pg_is_in_recovery()").Scan(&have, &recovery)
 	})
 	nobody := pgconf.SyncNames(cluster.NewRule(1))
@@ -197,11 +197,11 @@ func (s *Server) commitWaits(ctx context.Context) (bool, error) {
 	}()
 	for {
 		var waits bool
-		err := s.control.use(ctx, func(conn *pgx.Conn) error {
+		err := s.safety.use(ctx, func(conn *pgx.Conn) error {
 			return conn.QueryRow(ctx, "select coalesce(bool_or(wait_event = 'SyncRep'), false) from pg_stat_activity where pid = $1", pid).Scan(&waits)
 		})
 		if err == nil && waits {
-			err = s.control.use(ctx, func(conn *pgx.Conn) error {
+			err = s.safety.use(ctx, func(conn *pgx.Conn) error {
 				_, err := conn.Exec(ctx, "select pg_terminate_backend($1)", pid)
 				return err
 			})

@@ -141,7 +141,7 @@ func (s *Server) skipTimelines(ctx context.Context, tl cluster.Timeline) error {
 // new timeline.
 func (s *Server) leaveRecovery(ctx context.Context) (cluster.Timeline, error) {
 	var tl uint32
-	err := s.control.use(ctx, func(conn *pgx.Conn) error {
+	err := s.safety.use(ctx, func(conn *pgx.Conn) error {
 		if _, err := conn.Exec(ctx, "select pg_promote(false)"); err != nil {
 			return err
 		}

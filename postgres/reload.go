@@ -83,7 +83,7 @@ func (s *Server) seeReloaded(ctx context.Context, asked time.Time, inForce func(
 // alterSystem writes one setting into postgresql.auto.conf, which outranks every other file. It takes effect with the
 // next reload.
 func (s *Server) alterSystem(ctx context.Context, name, value string) error {
-	return s.control.use(ctx, func(conn *pgx.Conn) error {
+	return s.safety.use(ctx, func(conn *pgx.Conn) error {
 		_, err := conn.Exec(ctx, "alter system set "+name+" = "+pgconf.Literal(value))
 		return err
 	})

@@ -66,6 +66,7 @@ type Server struct {
 	never chan struct{} // what Exited gives while none is known
 
 	observer session // kept for Observe
+	safety   session // kept for what safety waits for: names, promotion, the door; nothing slow is asked in it
 	control  session // kept for everything else
 	probe    probe
 	door     sync.Mutex  // held while pg_hba is opened, closed or rewritten as it is
@@ -85,6 +86,7 @@ var ErrRunning = errors.New("the server is running")
 func New(cfg Config) *Server {
 	s := &Server{never: make(chan struct{}), verb: make(chan struct{}, 1)}
 	s.observer.init(s, "standfast_observer")
+	s.safety.init(s, "standfast_safety")
 	s.control.init(s, "standfast")
 	s.SetConfig(cfg)
 	return s
@@ -116,7 +118,7 @@ func (s *Server) keepParameters(params map[string]string) {
 
 // Close lets go of the server without stopping it: connections are closed and its death is no longer watched.
 func (s *Server) Close(ctx context.Context) error {
-	err := errors.Join(s.observer.close(ctx), s.control.close(ctx))
+	err := errors.Join(s.observer.close(ctx), s.safety.close(ctx), s.control.close(ctx))
 	s.mu.Lock()
 	w := s.watch
 	s.watch = nil

@@ -26,7 +26,7 @@ create table if not exists standfast.term (
 // The table is made if it is not there: a cluster that Standfast took over has none.
 func (s *Server) WriteTermRow(ctx context.Context, t cluster.Term) (cluster.LSN, error) {
 	var text string
-	err := s.control.use(ctx, func(conn *pgx.Conn) error {
+	err := s.safety.use(ctx, func(conn *pgx.Conn) error {
 		insert := func() error {
 			_, err := conn.Exec(ctx, `insert into standfast.term (term, primary_name) values ($1, $2)
 				on conflict (term) do update set at = clock_timestamp(), primary_name = excluded.primary_name`, int64(t), s.config().Name)

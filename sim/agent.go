@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"standfast/cluster"
+	"standfast/decide"
 )
 
 // agent is one life of the agent's process on a host.
@@ -104,7 +105,7 @@ func (a *agent) tick() {
 // yet, it counts from the newest store check of this life that succeeded, from when that was sent.
 func (a *agent) feed() {
 	s := a.h.pg
-	alone := a.state == nil || a.state.Rule.K == 0
+	alone := a.state == nil && !decide.MayServe(a.view()) || a.state != nil && a.state.Rule.K == 0
 	if s == nil || s.dead || s.recovery || !alone || a.w.flaw(FedRegardless) {
 		a.h.fed = a.w.now
 		return

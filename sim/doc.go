@@ -32,8 +32,8 @@
 //     is on that term's timeline.
 //   - After a write of unknown outcome nothing but Fence, Promise and writes is done until the record has been written
 //     once more, unchanged and over the revision known: the lost write may still be on its way.
-//   - While a primary's rule is k = 0, or no record is known, the guard's time counts from when the newest successful
-//     store check of this agent's life was sent.
+//   - While a primary's rule is k = 0, or no record is known and decide.MayServe does not vouch for it, the guard's time
+//     counts from when the newest successful store check of this agent's life was sent.
 //   - The guard kills every process of PostgreSQL when the agent has not fed it for Lease + GuardDelay.
 //
 // # What is modelled of PostgreSQL

@@ -123,6 +123,19 @@ func (c *Cluster) Request(ctx context.Context) (cluster.Request, error) {
 	return r, err
 }
 
+// WithdrawRequest deletes the request if it is still the one with that ID; ErrNotFound: it is not. A wish that replaces it
+// between the two looks goes with it, and whoever made that sees it gone as after any refusal.
+func (c *Cluster) WithdrawRequest(ctx context.Context, id string) error {
+	r, err := c.Request(ctx)
+	if err != nil {
+		return err
+	}
+	if r.ID != id {
+		return fmt.Errorf("request %s: %w", id, ErrNotFound)
+	}
+	return c.DeleteRequest(ctx)
+}
+
 // DeleteRequest withdraws whatever request there is.
 func (c *Cluster) DeleteRequest(ctx context.Context) error { return c.delete(ctx, "request") }
 

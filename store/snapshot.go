@@ -23,6 +23,10 @@ type Snapshot struct {
 	Request *cluster.Request          // nil: there is none
 	At      time.Time                 // when it arrived here
 
+	// Generation is raised when the store turns out to be another one than before, restored from a backup for example.
+	// Revisions of different generations can't be compared.
+	Generation uint64
+
 	// Err says which records could not be decoded (written by a newer version, or by hand). Of these the last readable
 	// version is shown.
 	Err error
@@ -64,6 +68,7 @@ type folder struct {
 	members map[string]cluster.Member
 	config  KV
 	request *cluster.Request
+	age     uint64           // Snapshot.Generation
 	errs    map[string]error // by key
 }
 
@@ -86,6 +91,10 @@ func (f *folder) apply(u Update) bool {
 	if u.Full {
 		old := *f
 		f.clear()
+		if u.Anew {
+			f.age++
+			old = folder{}
+		}
 		for _, kv := range u.Reset {
 			f.put(kv)
 		}
@@ -194,7 +203,7 @@ func (f *folder) drop(key string) bool {
 
 // snapshot copies what may still change.
 func (f *folder) snapshot() Snapshot {
-	s := Snapshot{State: f.state, Config: f.config, Request: f.request, Reports: map[string]cluster.Report{}, At: time.Now()}
+	s := Snapshot{State: f.state, Config: f.config, Request: f.request, Generation: f.age, Reports: map[string]cluster.Report{}, At: time.Now()}
 	if f.state != nil {
 		maps.Copy(s.Reports, f.reports[f.state.Term])
 	}

@@ -37,8 +37,12 @@ type Event struct {
 
 // Update is what a watch delivers: either everything there is (Full true: the content of the prefix is exactly Reset, which
 // may be empty), or the changes since the previous Update, in the order of their revisions, none missing and none twice.
+//
+// Anew, only with Full, says that the store itself is another one than before, made anew or restored from a backup: its
+// revisions may be lower than those seen, and what was known before may never have happened in it.
 type Update struct {
 	Full   bool
+	Anew   bool
 	Reset  []KV
 	Events []Event
 }

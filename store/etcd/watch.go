@@ -43,6 +43,7 @@ type watch struct {
 	prefix string
 	out    chan<- store.Update
 	next   atomic.Int64 // the first revision that the reader does not know yet
+	anew   bool         // etcd has become another one since the reader was told everything
 }
 
 // run delivers the whole content and then the changes, until something may have been missed.
@@ -54,7 +55,8 @@ func (w *watch) run(ctx context.Context) {
 	if !ok {
 		return
 	}
-	deliver(ctx, w.out, store.Update{Full: true, Reset: kvs})
+	deliver(ctx, w.out, store.Update{Full: true, Anew: w.anew, Reset: kvs})
+	w.anew = false
 	w.next.Store(rev + 1)
 
 	in := make(chan clientv3.WatchResponse)
@@ -72,6 +74,7 @@ func (w *watch) run(ctx context.Context) {
 			}
 			w.pass(ctx, r)
 		case <-renewed:
+			w.anew = true
 			return
 		case <-ctx.Done():
 			return

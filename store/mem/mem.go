@@ -26,6 +26,7 @@ var (
 // Shared is the state behind all handles, as the members of an etcd cluster agree on it.
 type Shared struct {
 	mu        sync.Mutex
+	epoch     int64 // raised by Restore
 	rev       int64
 	compacted int64 // log entries up to this revision are forgotten
 	kvs       map[string]store.KV
@@ -49,6 +50,28 @@ func (sh *Shared) Compact() {
 	sh.mu.Lock()
 	defer sh.mu.Unlock()
 	sh.compacted, sh.log = sh.rev, nil
+}
+
+// Backup is the content at one moment, for Restore.
+type Backup struct {
+	rev int64
+	kvs map[string]store.KV
+}
+
+// Backup copies the content.
+func (sh *Shared) Backup() Backup {
+	sh.mu.Lock()
+	defer sh.mu.Unlock()
+	return Backup{sh.rev, maps.Clone(sh.kvs)}
+}
+
+// Restore puts a backup in the place of what there is, as an operator does with etcd: revisions go back too.
+func (sh *Shared) Restore(b Backup) {
+	sh.mu.Lock()
+	defer sh.mu.Unlock()
+	sh.epoch++
+	sh.rev, sh.compacted, sh.kvs, sh.log = b.rev, b.rev, maps.Clone(b.kvs), nil
+	sh.wake()
 }
 
 // commit appends the event under the next revision. mu is held.

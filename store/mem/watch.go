@@ -21,10 +21,10 @@ func (s *Store) Watch(ctx context.Context, prefix string) <-chan store.Update {
 		defer close(out)
 		defer cancel()
 		defer stop()
-		seen := int64(-1) // the revision up to which the reader knows everything; -1: nothing yet
+		seen := known{rev: -1}
 		for ctx.Err() == nil {
-			u, rev, changed := s.since(prefix, seen)
-			seen = rev
+			u, now, changed := s.since(prefix, seen)
+			seen = now
 			if u.Full || len(u.Events) > 0 {
 				select {
 				case out <- u:
@@ -52,24 +52,29 @@ func (s *Store) opened() bool {
 	return true
 }
 
-// since returns what happened under the prefix after revision seen, the revision the reader then knows, and a channel
-// that is closed when it is worth asking again.
-func (s *Store) since(prefix string, seen int64) (store.Update, int64, <-chan struct{}) {
+// known is up to where a reader knows everything; a revision of -1: nothing yet.
+type known struct{ epoch, rev int64 }
+
+// since returns what happened under the prefix after what was seen, what the reader then knows, and a channel that is
+// closed when it is worth asking again.
+func (s *Store) since(prefix string, seen known) (store.Update, known, <-chan struct{}) {
 	sh := s.shared
 	sh.mu.Lock()
 	defer sh.mu.Unlock()
 	if s.down {
 		return store.Update{}, seen, sh.changed
 	}
-	if seen < 0 || seen < sh.compacted {
-		return store.Update{Full: true, Reset: sh.list(prefix)}, sh.rev, sh.changed
+	now := known{sh.epoch, sh.rev}
+	anew := seen.rev >= 0 && seen.epoch != sh.epoch
+	if seen.rev < 0 || anew || seen.rev < sh.compacted {
+		return store.Update{Full: true, Anew: anew, Reset: sh.list(prefix)}, now, sh.changed
 	}
 	var u store.Update
-	for _, e := range sh.log[seen-sh.compacted:] {
+	for _, e := range sh.log[seen.rev-sh.compacted:] {
 		if strings.HasPrefix(e.KV.Key, prefix) {
 			e.KV = copied(e.KV)
 			u.Events = append(u.Events, e)
 		}
 	}
-	return u, sh.rev, sh.changed
+	return u, now, sh.changed
 }
