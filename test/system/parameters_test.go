@@ -8,7 +8,7 @@ import (
 	"testing"
 	"time"
 
-	"standfast/ops"
+	"standfast/config"
 	"standfast/test/system/rig"
 )
 
@@ -102,7 +102,7 @@ func TestParameterRaisedHalfway(t *testing.T) {
 func (s *scene) set(name, value string) error {
 	ctx, cancel := context.WithTimeout(all, operation)
 	defer cancel()
-	_, err := s.r.Client().SetKeys(ctx, []ops.SetKey{{Key: "postgresql.parameters." + name, Value: value}}, false, progress(s.t))
+	_, err := s.r.Client().SetKeys(ctx, []config.Setting{{Key: "postgresql.parameters." + name, Value: value}}, false, progress(s.t))
 	return err
 }
 
