@@ -342,6 +342,7 @@ func (a *Agent) look(ctx context.Context) {
 	a.reap()
 	a.collect()
 	a.takeReclone()
+	a.takeStarved()
 	v := a.view()
 	v.UnmetSince = since(&a.unmetSince, decide.Unmet(v), v.Now)
 	v.DeafSince = since(&a.deafSince, decide.Deaf(v), v.Now)

@@ -74,3 +74,22 @@ func (a *Agent) takeReclone() {
 	a.failed, a.failedKind, a.failedTerm, a.failedAt = a.recloneWhy, "follow", a.state.Term, time.Now()
 	a.recloneWhy = ""
 }
+
+// takeStarved makes a primary that no longer has the WAL which this member needs the reason to leave the rule: it would ask
+// for it for ever. A new copy is the only way on.
+func (a *Agent) takeStarved() {
+	if a.cfg.Relay == nil || a.state == nil || a.state.Phase != cluster.Reigning {
+		return
+	}
+	st := a.cfg.Relay.Status()
+	if st.Starved == "" || st.Term != a.state.Term {
+		return
+	}
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.failedTerm == a.state.Term && a.failedKind != "" {
+		return // known
+	}
+	a.log.Warn("the primary no longer has the WAL that this member needs: a new copy has to be made", "term", st.Term, "err", st.Starved)
+	a.failed, a.failedKind, a.failedTerm, a.failedAt = st.Starved, "follow", a.state.Term, time.Now()
+}

@@ -287,6 +287,14 @@ func (r *fakeRelay) tell() {
 	}
 }
 
+// starve has the primary answer that it has the WAL no more, until another target is attached to.
+func (r *fakeRelay) starve(why string) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.st.Starved = why
+	r.tell()
+}
+
 func (r *fakeRelay) Raise(t cluster.Term) {
 	r.tr.add("relay raise %d", t)
 	r.mu.Lock()
@@ -306,6 +314,7 @@ func (r *fakeRelay) Attach(t cluster.Term, _ cluster.Timeline, addr string) erro
 		return relay.ErrBelowFloor
 	}
 	r.st.Term, r.st.Addr, r.st.Floor, r.st.Held, r.st.Carrying = t, addr, t, false, true
+	r.st.Starved = ""
 	r.tell()
 	return nil
 }

@@ -397,6 +397,20 @@ func TestRecloneOnRequest(t *testing.T) {
 	})
 }
 
+// TestStarvedMemberIsClonedAnew: a primary that no longer has the WAL which this member needs never will, so it leaves the
+// rule by itself and becomes a new copy.
+func TestStarvedMemberIsClonedAnew(t *testing.T) {
+	inWorld(t, "pg2", three(), func(w *world) {
+		w.following(cluster.NewRule(1, "pg2", "pg3"))
+		w.relay.starve("the segment has been removed")
+		w.until("it asks to leave", func() bool { return w.beats.said().NeedsOut })
+		w.never(5*time.Second, "pg clone")
+		w.record(reigns(2, "pg1", cluster.NewRule(1, "pg3")))
+		w.untilDone("done: pg clone")
+		w.until("it follows again", func() bool { return !w.beats.said().NeedsOut })
+	})
+}
+
 // TestStalledServerIsGivenUp: one that runs and answers nobody is no better than a dead one, once another can take over.
 func TestStalledServerIsGivenUp(t *testing.T) {
 	inWorld(t, "pg1", three(), func(w *world) {

@@ -57,8 +57,10 @@ func (l *link) down() error {
 	if err := l.preface(in); err != nil {
 		return err
 	}
+	if err := l.opening(in); err != nil {
+		return err
+	}
 	buf := make([]byte, bufferSize)
-	told := false
 	for {
 		n, err := in.Read(buf) // once in is read through, its reads go straight into buf
 		if n > 0 {
@@ -67,10 +69,6 @@ func (l *link) down() error {
 				return fmt.Errorf("write to WAL receiver: %w", err)
 			}
 			l.r.stamp(&l.r.carried)
-			if !told {
-				told = true
-				l.r.notify()
-			}
 		}
 		if err != nil {
 			return ended("primary", err)

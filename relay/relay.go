@@ -89,6 +89,7 @@ type Status struct {
 	CarriedAt time.Time    // when last a byte of a started replication stream was handed to a receiver
 	HeardAt   time.Time    // when last a byte came from the primary attached to now or last
 	LastError string       // why the last dial or stream ended; "" once a stream runs
+	Starved   string       // in the primary's words: it no longer has the WAL that this member needs; "" while that is not certain
 }
 
 // Relay carries one standby's WAL stream. Its methods may be called from any goroutine.
@@ -126,6 +127,11 @@ type target struct {
 	refused   string
 	pause     time.Duration
 	notBefore time.Time
+
+	// Likewise: how often and since when it has answered with nothing but that it does not have the WAL.
+	lacks       int
+	lackedSince time.Time
+	lacked      string
 }
 
 // New makes the directory and listens. Receivers that connect before Run is called wait in the socket's backlog.
@@ -317,6 +323,9 @@ func (r *Relay) Status() Status {
 	s.Carried = !s.CarriedAt.IsZero()
 	if r.target != nil {
 		s.Term, s.Addr = r.target.term, r.target.addr
+		if r.target.starved() {
+			s.Starved = r.target.lacked
+		}
 	}
 	if r.current != nil {
 		s.Carrying = r.current.link != nil

@@ -7,9 +7,11 @@ import (
 	"io"
 	"net"
 	"os"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"go.uber.org/goleak"
@@ -403,5 +405,61 @@ func TestPathTooLong(t *testing.T) {
 	_, err := New(Config{Dir: t.TempDir() + "/" + strings.Repeat("d", 100), Port: 5432, Self: "pg2"})
 	if err == nil || !strings.Contains(err.Error(), "shorter directory") {
 		t.Fatal(err)
+	}
+}
+
+// gone is a primary's answer when the segment was removed ("Error and Notice Message Fields").
+var gone = message('E', []byte("SERROR\x00VERROR\x00C58P01\x00Mrequested WAL segment 000000010000000000000002 has already been removed\x00\x00"))
+
+// A primary that has the WAL no more is told of once it has said nothing else for a while, and forgotten when WAL flows.
+func TestStarved(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := &Relay{changed: make(chan struct{}, 1), target: &target{term: 1}}
+		for range starvedTimes {
+			if s := r.Status(); s.Starved != "" {
+				t.Fatalf("too early: %+v", s)
+			}
+			r.lacking(r.target, "removed")
+			time.Sleep(starvedAfter / (starvedTimes - 1))
+		}
+		if s := r.Status(); s.Starved != "removed" {
+			t.Errorf("after %v: %+v", starvedAfter, s)
+		}
+		r.supplied(r.target)
+		r.lacking(r.target, "removed")
+		if s := r.Status(); s.Starved != "" {
+			t.Errorf("after WAL has flowed: %+v", s)
+		}
+	})
+}
+
+// What a primary answers before the first WAL reaches the receiver whole, and a refusal is noted.
+func TestOpening(t *testing.T) {
+	r := open(t, nil)
+	both, alive := message('W', []byte{0, 0, 0}), message('d', []byte("k0123456789abcdef0"))
+	for name, c := range map[string]struct {
+		answer []byte
+		lacks  int
+	}{
+		"removed":         {slices.Concat(both, gone), 1},
+		"after keepalive": {slices.Concat(both, alive, gone), 1},
+		"other error":     {message('E', []byte("SERROR\x00C42704\x00Mno such slot\x00\x00")), 0},
+		"wal":             {slices.Concat(both, alive, message('d', []byte("w-wal")), gone), 0},
+		"next timeline":   {slices.Concat(both, message('c', nil), message('T', []byte("x")), message('C', []byte("x\x00")), message('Z', []byte("I"))), 0},
+	} {
+		t.Run(name, func(t *testing.T) {
+			r.Detach("test")
+			recv, prim := stream(t, r, 1)
+			write(t, prim, c.answer)
+			expect(t, recv, c.answer)
+			r.mu.Lock()
+			defer r.mu.Unlock()
+			if r.target.lacks != c.lacks {
+				t.Errorf("noted %d refusals (%q), want %d", r.target.lacks, r.target.lacked, c.lacks)
+			}
+			if c.lacks > 0 && !strings.Contains(r.target.lacked, "already been removed") {
+				t.Errorf("noted %q", r.target.lacked)
+			}
+		})
 	}
 }
