@@ -84,8 +84,8 @@ func TestWarnings(t *testing.T) {
 		"first election": {func(v *cluster.View) { v.State = nil }, ready, []string{"waiting for the first election"}},
 		"no writes":      {func(*cluster.View) {}, cluster.Route{Why: "pg1 does not hear a majority"}, []string{"no writes: pg1 does not hear a majority"}},
 		"no store":       {func(v *cluster.View) { v.StoreOK = false }, ready, []string{"store (etcd) does not answer"}},
-		"silent":  {func(v *cluster.View) { v.Peers["pg3"] = cluster.Peer{Beat: standby(1).Beat, Heard: time.Minute} }, ready, []string{"pg3 is not heard from"}},
-		"unheard": {func(v *cluster.View) { delete(v.Peers, "pg3") }, ready, []string{"pg3 is not heard from"}},
+		"silent":         {func(v *cluster.View) { v.Peers["pg3"] = cluster.Peer{Beat: standby(1).Beat, Heard: time.Minute} }, ready, []string{"pg3 is not heard from"}},
+		"unheard":        {func(v *cluster.View) { delete(v.Peers, "pg3") }, ready, []string{"pg3 is not heard from"}},
 		"failed": {func(v *cluster.View) {
 			p := standby(1)
 			p.Beat.Note = "clone failed: no space left on device"
