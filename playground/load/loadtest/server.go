@@ -9,7 +9,6 @@ import (
 	"os/user"
 	"path/filepath"
 	"strconv"
-	"strings"
 	"syscall"
 	"testing"
 )
@@ -82,21 +81,10 @@ func (s *Server) Start() {
 	s.Run("pg_ctl", "-D", s.dir, "-w", "-l", log, "-o", fmt.Sprintf("-p %d -h 127.0.0.1 -k '' -c cluster_name=one", s.port), "start")
 }
 
-// Kill ends it without a shutdown.
+// Kill ends it without a shutdown, and returns when it is gone: its successor could not start beside it.
 func (s *Server) Kill() {
 	s.t.Helper()
-	b, err := os.ReadFile(filepath.Join(s.dir, "postmaster.pid"))
-	if err != nil {
-		s.t.Fatal(err)
-	}
-	line, _, _ := strings.Cut(string(b), "\n")
-	pid, err := strconv.Atoi(line)
-	if err != nil {
-		s.t.Fatal(err)
-	}
-	if err := s.command("pg_ctl", "kill", "QUIT", strconv.Itoa(pid)).Run(); err != nil {
-		s.t.Fatal(err)
-	}
+	s.Run("pg_ctl", "-D", s.dir, "-m", "immediate", "-w", "stop")
 }
 
 // DSN leads to its database postgres.
