@@ -14,6 +14,7 @@ import (
 	"standfast/node"
 	"standfast/ops/become"
 	"standfast/ops/preflight"
+	"standfast/store/embed"
 )
 
 type runCmd struct {
@@ -46,6 +47,11 @@ func (c *runCmd) Run(a *app) error {
 	log, err := newLog(n.Log, a.stderr)
 	if err != nil {
 		return err
+	}
+	if n.Etcd.Embedded() {
+		if err := embed.AwaitOrphan(a.ctx, embed.File(n.StateDir)); err != nil {
+			return err
+		}
 	}
 	if err := free(n); err != nil {
 		return &usageError{err}

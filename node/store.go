@@ -80,7 +80,7 @@ func (n *Node) prepareEtcd() error {
 		CA: n.tls.files.CA, Cert: n.tls.files.Cert, Key: n.tls.files.Key,
 		Log: filepath.Join(n.cfg.StateDir, "log", "etcd.log"),
 	}
-	path := filepath.Join(n.cfg.StateDir, "etcd.json")
+	path := embed.File(n.cfg.StateDir)
 	if err := c.Save(path); err != nil {
 		return err
 	}
@@ -118,7 +118,7 @@ func freePort(addr, what, key string) error {
 // run keeps the child process running until ctx ends.
 func (e *etcd) run(ctx context.Context) {
 	// Not by its path: that may lie where this user may not look, or hold another version by now.
-	child := embed.Start(ctx, e.node.log.With("part", "etcd"), "/proc/self/exe", "etcd", e.config)
+	child := embed.Start(ctx, e.node.log.With("part", "etcd"), "/proc/self/exe", embed.Command, e.config)
 	<-ctx.Done()
 	child.Stop()
 }

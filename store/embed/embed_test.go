@@ -27,7 +27,7 @@ const parentVar = "STANDFAST_TEST_PARENT"
 
 func TestMain(m *testing.M) {
 	if file := os.Getenv(parentVar); file != "" && len(os.Args) == 1 {
-		c := embed.Start(context.Background(), slog.New(slog.DiscardHandler), os.Args[0], "STANDFAST_TEST_ETCD", file)
+		c := embed.Start(context.Background(), slog.New(slog.DiscardHandler), os.Args[0], embed.Command, file)
 		for c.Pid() == 0 {
 			time.Sleep(time.Millisecond)
 		}
@@ -254,7 +254,7 @@ func TestStopsInOrderWhileWatched(t *testing.T) {
 }
 
 func TestChildTellsWhy(t *testing.T) {
-	c := embed.Start(t.Context(), slog.New(slog.DiscardHandler), os.Args[0], "STANDFAST_TEST_ETCD", "/nonexistent.json")
+	c := embed.Start(t.Context(), slog.New(slog.DiscardHandler), os.Args[0], embed.Command, "/nonexistent.json")
 	defer c.Stop()
 	for c.Err() == nil {
 		time.Sleep(5 * time.Millisecond)
@@ -291,12 +291,12 @@ func TestParentDies(t *testing.T) {
 	}
 	_ = parent.Wait() // "signal: killed" is what was asked for
 	started := time.Now()
-	for alive(pid) {
-		if time.Since(started) > 5*time.Second {
-			_ = syscall.Kill(pid, syscall.SIGKILL)
-			t.Fatalf("etcd (%d) outlives its parent", pid)
-		}
-		time.Sleep(10 * time.Millisecond)
+	if err := embed.AwaitOrphan(t.Context(), e.Nodes[0].File); err != nil {
+		t.Fatal(err)
+	}
+	if alive(pid) {
+		_ = syscall.Kill(pid, syscall.SIGKILL)
+		t.Fatalf("etcd (%d) outlives its parent", pid)
 	}
 	t.Logf("etcd ended %s after its parent", time.Since(started).Round(time.Millisecond))
 }

@@ -23,7 +23,7 @@ import (
 )
 
 // childVar tells a test binary that it is to be etcd, and by which configuration file.
-const childVar = "STANDFAST_TEST_ETCD"
+const childVar = embed.Command
 
 // Main is the body of TestMain of a package that uses Start: the test binary, started again, is the etcd process.
 func Main(m *testing.M) {
