@@ -11,7 +11,7 @@ RACE := agent api beat guard hooks playground/load relay router store/mem test/c
 RACE := $(addprefix ./,$(addsuffix /...,$(wildcard $(RACE))))
 
 .DEFAULT_GOAL := help
-.PHONY: all build guard demo test race bench e2e soak test-17 e2e-17 lint format check-go clean help
+.PHONY: all build guard demo test race bench e2e lab soak test-17 e2e-17 lint format check-go clean help
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -57,6 +57,9 @@ bench: check-go ## measure failovers, throughput and cost, and draw the plots (h
 	@$(MAKE) --no-print-directory build
 	$(GO) run ./test/bench $(BENCHFLAGS)
 
+# What of the matrix every e2e runs: a fault of each kind.
+LAB := ^Test(Service|PostgresStartsOnlyOnce|PowerLossOfThePrimary|PrimaryCutFromStandbys|KilledPostmaster|KilledAgent|NodeStop|FullDisk|ReturnWithoutWAL)$$
+
 # The whole machines are Debian 13 with PostgreSQL 17, or, with STANDFAST_NETLAB_SUITE=bookworm, Debian 12 with 15. An image is
 # made once (80 s) and kept in STANDFAST_NETLAB_CACHE, or /var/cache/standfast/netlab.
 e2e: check-go ## scenarios on a real cluster here, then (as root) on whole machines (STANDFAST_NETLAB_SUITE=bookworm: Debian 12)
@@ -66,7 +69,14 @@ e2e: check-go ## scenarios on a real cluster here, then (as root) on whole machi
 	$(GO) test -tags e2e -count 1 -timeout 10m ./vip ./redirect ./test/floating
 	$(GO) test -tags e2e -count 1 -timeout 20m -v ./test/system
 	@echo "e2e: boots whole Debian machines (systemd-nspawn) and takes power and cables away from them"
-	$(GO) test -tags e2e -count 1 -timeout 20m -v -p 1 ./test/netlab/...
+	$(GO) test -tags e2e -count 1 -timeout 20m -v -p 1 ./test/netlab
+	$(GO) test -tags e2e -count 1 -timeout 20m -v -run '$(LAB)' ./test/netlab/site
+	@echo "e2e: make lab runs the whole matrix of faults on them"
+
+lab: check-go ## every scenario on whole machines, five minutes (as root)
+	@sh scripts/install-deps.sh lab
+	@$(MAKE) --no-print-directory guard
+	$(GO) test -tags e2e -count 1 -timeout 30m -v ./test/netlab/site
 
 soak: check-go ## the scenarios on whole machines, in random order, ROUNDS=10 times, the long ones too (as root)
 	@sh scripts/install-deps.sh lab
