@@ -3,7 +3,6 @@
 package site_test
 
 import (
-	"cmp"
 	"context"
 	"os"
 	"slices"
@@ -11,25 +10,22 @@ import (
 	"time"
 
 	"standfast/playground/load"
+	"standfast/test/checker"
 	"standfast/test/netlab"
 	"standfast/test/netlab/site"
 	"standfast/test/system/rig"
 )
 
-// scene is one test's cluster with clients at work on the lab's client: two that know all hosts, as libpq's multi-host strings
-// do, two that know the floating address, and one for each host that knows only that one's port 5000.
+// scene is one test's cluster with clients at work on the lab's client: writers that know all hosts, as libpq's multi-host strings
+// do, others that know the floating address, and one for each host that knows only that one's port 5000; and readers beside
+// them. Package checker judges what they were told.
 type scene struct {
 	t        *testing.T
 	primary  *netlab.Host // at the beginning
 	term     uint64       // likewise
-	writers  []*writer
-	anywhere []*writer // those of them that are to be served while any host is away
-}
-
-type writer struct {
-	*load.Run
-	name string
-	base time.Time // when Run's clock began
+	clients  *checker.Run
+	writers  []*checker.Writer // of the clients
+	anywhere []*checker.Writer // those of them that are to be served while any host is away
 }
 
 // begin sets clients to work on a whole cluster and returns when all of them have been served.
@@ -41,29 +37,31 @@ func begin(t *testing.T) *scene {
 	primary, term, err := cluster.AwaitWhole(all, healTime)
 	ok(t, err)
 	s := &scene{t: t, primary: primary, term: term}
-	t.Cleanup(func() {
-		s.stop()
-		if t.Failed() {
-			keepLogs(t)
-		}
-		for _, h := range cluster.Lab.Hosts { // whatever a failed test has left
-			_, _ = h.ContinueDisk(all), h.FreeDisk() // an error says that nothing was wrong with it
-			if h.Up() {
-				ok(t, h.Resume(all))
-			} else {
-				ok(t, h.Boot(all))
-			}
-		}
-		ok(t, cluster.Lab.Heal(all))
-	})
-	s.write("all hosts", 2, cluster.DSN(site.WritePort, append(s.standbys(), primary)...)) // the victim last, or every attempt would wait for it
-	s.write("the floating address", 2, cluster.FloatingDSN(site.WritePort))
-	s.anywhere = slices.Clone(s.writers)
-	for _, h := range cluster.Lab.Hosts {
-		s.write(h.Name, 1, cluster.DSN(site.WritePort, h))
-	}
+	t.Cleanup(s.restore)
+	ways := s.ways()
+	s.clients, err = checker.Start(all, ways)
+	ok(t, err)
+	t.Cleanup(s.clients.Stop)
+	s.writers = s.clients.Writers
+	s.anywhere = s.writers[:len(ways.Write)-len(cluster.Lab.Hosts)]
 	s.flow(s.writers...)
 	return s
+}
+
+// restore ends whatever a failed test has left, so that the next one finds whole machines.
+func (s *scene) restore() {
+	if s.t.Failed() {
+		keepLogs(s.t)
+	}
+	for _, h := range cluster.Lab.Hosts {
+		_, _ = h.ContinueDisk(all), h.FreeDisk() // an error says that nothing was wrong with it
+		if h.Up() {
+			ok(s.t, h.Resume(all))
+		} else {
+			ok(s.t, h.Boot(all))
+		}
+	}
+	ok(s.t, cluster.Lab.Heal(all))
 }
 
 // think is a client's pause between commits: the machines' processors are to be left for what is tested.
@@ -75,13 +73,21 @@ const think = 10 * time.Millisecond
 // docs/RELIABILITY.md; seen with 5 s).
 const patience = 15 * time.Second
 
-func (s *scene) write(name string, clients int, dsn string) {
-	s.t.Helper()
-	run, err := load.Start(all, load.Config{DSN: dsn, Clients: clients, Timeout: patience, Think: think, Dial: cluster.Lab.Dial})
-	if err != nil {
-		s.t.Fatalf("write through %s: %v", name, err)
+// ways leads writers through all hosts, the floating address and each host, and readers to the primary and to the standbys of each
+// host's choice. Those of each host come last.
+func (s *scene) ways() checker.Config {
+	every := cluster.DSN(site.WritePort, append(s.standbys(), s.primary)...) // the victim last, or every attempt would wait for it
+	floating := cluster.FloatingDSN(site.WritePort)
+	cfg := checker.Config{
+		Write: []checker.Way{{Name: "all hosts", DSN: every, Clients: 2}, {Name: "the floating address", DSN: floating, Clients: 2}},
+		Read:  []checker.Way{{Name: "all hosts", DSN: every}, {Name: "the floating address", DSN: floating}},
+		Dial:  cluster.Lab.Dial, Timeout: patience, Think: think,
 	}
-	s.writers = append(s.writers, &writer{run, name, time.Now().Add(-run.Elapsed())})
+	for _, h := range cluster.Lab.Hosts {
+		cfg.Write = append(cfg.Write, checker.Way{Name: h.Name, DSN: cluster.DSN(site.WritePort, h)})
+		cfg.Read = append(cfg.Read, checker.Way{Name: h.Name, DSN: cluster.DSN(site.ReadPort, h)})
+	}
+	return cfg
 }
 
 func (s *scene) standbys() []*netlab.Host {
@@ -89,17 +95,12 @@ func (s *scene) standbys() []*netlab.Host {
 }
 
 // flow waits until clients are served again.
-func (s *scene) flow(writers ...*writer) {
+func (s *scene) flow(writers ...*checker.Writer) {
 	s.t.Helper()
 	ctx, cancel := context.WithTimeout(all, healTime)
 	defer cancel()
 	for _, w := range writers {
-		for seen := len(w.Ops()); load.Count(w.Since(seen))[load.Acknowledged] < 10; time.Sleep(10 * time.Millisecond) {
-			if ctx.Err() != nil {
-				ops := w.Ops()
-				s.t.Fatalf("nothing is acknowledged through %s: %+v", w.name, ops[max(0, len(ops)-2):])
-			}
-		}
+		ok(s.t, w.AwaitServed(ctx))
 	}
 }
 
@@ -127,8 +128,8 @@ func (s *scene) reign(within time.Duration) {
 	ok(s.t, cluster.Await(all, within, "a new primary reigns", rig.Reigns(s.term)))
 }
 
-// end waits until the cluster is whole with no command given and every client is served, and passes judgement: nothing that
-// was acknowledged is lost, and no two servers acknowledged at the same time.
+// end waits until the cluster is whole with no command given and every client is served, readers too, and passes judgement on
+// what was written and read, with what each host holds then.
 func (s *scene) end() (primary *netlab.Host, term uint64) {
 	s.t.Helper()
 	began := time.Now()
@@ -136,26 +137,32 @@ func (s *scene) end() (primary *netlab.Host, term uint64) {
 	ok(s.t, err)
 	s.t.Logf("whole after %.1f s, %s reigns in term %d", time.Since(began).Seconds(), primary.Name, term)
 	s.flow(s.writers...)
-	s.stop()
-	gone := 0
-	for _, w := range s.writers {
-		lost, err := w.Lost(all, cluster.DSN(site.WritePort, primary))
-		ok(s.t, err)
-		if gone += len(lost); len(lost) > 0 {
-			s.t.Errorf("%d acknowledged commits lost that were written through %s", len(lost), w.name)
-		}
+	ctx, cancel := context.WithTimeout(all, healTime)
+	defer cancel()
+	for _, r := range s.clients.Readers {
+		ok(s.t, r.AwaitServed(ctx))
 	}
-	merged := s.merged()
-	for _, o := range load.Overlaps(merged) {
-		s.t.Errorf("two servers acknowledged at the same time: %+v after %+v", o.Older, o.Newer)
+	s.judge(ctx)
+	return primary, term
+}
+
+// judge says what clients saw, and whether anything is broken.
+func (s *scene) judge(ctx context.Context) {
+	s.t.Helper()
+	var servers []checker.Way
+	for _, h := range cluster.Lab.Hosts {
+		servers = append(servers, checker.Way{Name: h.Name, DSN: cluster.DSN(site.PostgresPort, h)})
+	}
+	worked := s.clients.Elapsed()
+	v, err := s.clients.Judge(ctx, servers)
+	ok(s.t, err)
+	for _, c := range v.Complaints() {
+		s.t.Error(c)
 	}
 	for _, w := range s.anywhere {
-		ops := w.Ops()
-		s.t.Logf("writes were out for %d ms through %s", load.LongestGap(ops, 0, ops[len(ops)-1].End).Length().Milliseconds(), w.name)
+		s.t.Logf("writes were out for %d ms through %s", load.LongestGap(w.Ops(), 0, worked).Length().Milliseconds(), w.Name)
 	}
-	n := load.Count(merged)
-	s.t.Logf("%d commits, %d of them lost; %d failed, %d refused, %d without a session", n[load.Acknowledged], gone, n[load.Failed], n[load.Refused], n[load.NoSession])
-	return primary, term
+	s.t.Log(v)
 }
 
 // unmoved is end where nobody may have taken over.
@@ -174,33 +181,9 @@ func (s *scene) moved() {
 	}
 }
 
-func (s *scene) stop() {
-	for _, w := range s.writers {
-		w.Stop()
-	}
-}
-
-// merged are all writers' attempts on one clock, in the order of their ends.
-func (s *scene) merged() []load.Op {
-	var out []load.Op
-	for _, w := range s.writers {
-		shift := w.base.Sub(s.writers[0].base)
-		for _, op := range w.Ops() {
-			op.Begin, op.End = op.Begin+shift, op.End+shift
-			out = append(out, op)
-		}
-	}
-	slices.SortStableFunc(out, func(a, b load.Op) int { return cmp.Compare(a.End, b.End) })
-	return out
-}
-
 // acknowledged counts what all clients were told so far.
 func (s *scene) acknowledged() int {
-	n := 0
-	for _, w := range s.writers {
-		n += load.Count(w.Ops())[load.Acknowledged]
-	}
-	return n
+	return load.Count(s.clients.Ops())[load.Acknowledged]
 }
 
 // reason is why the newest term began.
