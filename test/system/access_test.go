@@ -16,6 +16,7 @@ import (
 
 // TestSessionTLS: PostgreSQL's own TLS passes through every router and the floating address, to the primary and to a standby.
 func TestSessionTLS(t *testing.T) {
+	t.Parallel()
 	r, primary, term := whole(t)
 	s := &scene{t: t, r: r, primary: primary, term: term}
 	ways := map[string]string{"the floating address, writing": r.WriteDSN(), "the floating address, reading": r.ReadDSN()}
@@ -36,6 +37,7 @@ func TestSessionTLS(t *testing.T) {
 
 // TestWrongPassword: SCRAM is asked for through the router as without it, and a wrong password is refused.
 func TestWrongPassword(t *testing.T) {
+	t.Parallel()
 	r, _, _ := whole(t)
 	pgpass, err := os.ReadFile(r.PasswordFile())
 	must(t, err)

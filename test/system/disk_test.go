@@ -18,6 +18,7 @@ import (
 // TestWALFileSystemFull: the file system that holds the primary's WAL has no byte left. Another takes over; when there is
 // room again the old primary comes back by itself.
 func TestWALFileSystemFull(t *testing.T) {
+	t.Parallel()
 	small, why := rig.SmallFileSystem()
 	if small == "" {
 		t.Skip(why)

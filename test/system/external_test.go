@@ -18,6 +18,7 @@ import (
 // TestExternalEtcd: with the site's own etcd (Debian's etcd-server) instead of one on each node, a failover works as well, and
 // the status says where the agreed records are kept.
 func TestExternalEtcd(t *testing.T) {
+	t.Parallel()
 	endpoint := startEtcd(t)
 	r, primary, term := own(t, "etcd.endpoints=["+endpoint+"]")
 	s := beginOn(t, r, primary, term)

@@ -21,6 +21,7 @@ const takeover = 30 * time.Second
 const frozen = 10 * time.Second
 
 func TestPostmasterKilledOnPrimary(t *testing.T) {
+	t.Parallel()
 	s := begin(t)
 	must(t, s.primary.KillPostmaster())
 	s.reign(takeover)
@@ -28,6 +29,7 @@ func TestPostmasterKilledOnPrimary(t *testing.T) {
 }
 
 func TestPostmasterKilledOnStandby(t *testing.T) {
+	t.Parallel()
 	s := begin(t)
 	n := s.standby()
 	before := n.PIDs()[rig.Postgres]
@@ -37,6 +39,7 @@ func TestPostmasterKilledOnStandby(t *testing.T) {
 }
 
 func TestPrimaryFrozen(t *testing.T) {
+	t.Parallel()
 	s := begin(t)
 	thaw := s.freeze(s.primary)
 	s.reign(takeover)
@@ -45,12 +48,14 @@ func TestPrimaryFrozen(t *testing.T) {
 }
 
 func TestStandbyFrozen(t *testing.T) {
+	t.Parallel()
 	s := begin(t)
 	s.freeze(s.standby())()
 	s.unmoved()
 }
 
 func TestPrimaryHostDies(t *testing.T) {
+	t.Parallel()
 	s := begin(t)
 	must(t, s.primary.Kill())
 	s.reign(takeover)
@@ -59,6 +64,7 @@ func TestPrimaryHostDies(t *testing.T) {
 }
 
 func TestStandbyHostDies(t *testing.T) {
+	t.Parallel()
 	s := begin(t)
 	n := s.standby()
 	must(t, n.Kill())
@@ -68,6 +74,7 @@ func TestStandbyHostDies(t *testing.T) {
 }
 
 func TestEtcdKilledOfLeader(t *testing.T) {
+	t.Parallel()
 	s := begin(t)
 	ctx, cancel := context.WithTimeout(all, healTime)
 	defer cancel()
@@ -85,6 +92,7 @@ func TestEtcdKilledOfLeader(t *testing.T) {
 }
 
 func TestEtcdKilledOfPrimary(t *testing.T) {
+	t.Parallel()
 	s := begin(t)
 	etcdKilled(t, s, s.primary)
 }
@@ -112,6 +120,7 @@ func (s *scene) replaced(n *rig.Node, part rig.Part, before []int) {
 
 // TestPostgreSQLStalls: the server is there and does nothing; its agent finds out and gives it up.
 func TestPostgreSQLStalls(t *testing.T) {
+	t.Parallel()
 	s := begin(t)
 	must(t, s.primary.Signal(rig.Postgres, syscall.SIGSTOP))
 	s.reign(takeover)
@@ -120,6 +129,7 @@ func TestPostgreSQLStalls(t *testing.T) {
 
 // TestTwoFaultsInARow: the new primary is struck as soon as the cluster is whole.
 func TestTwoFaultsInARow(t *testing.T) {
+	t.Parallel()
 	s := begin(t)
 	must(t, s.primary.KillPostmaster())
 	s.reign(takeover)
@@ -133,6 +143,7 @@ func TestTwoFaultsInARow(t *testing.T) {
 
 // TestWholeClusterDies: all hosts lose power at once and come back.
 func TestWholeClusterDies(t *testing.T) {
+	t.Parallel()
 	s := begin(t)
 	for _, n := range s.r.Nodes { // as near to one moment as can be: first nobody can do anything any more
 		n.Freeze()

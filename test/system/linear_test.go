@@ -7,6 +7,7 @@ import "testing"
 // TestLinearizable: across failovers of two kinds, each register behaves as if there were one server only. That every operation
 // on it commits, the reads too, is checker's doing: a commit is what the promise is about.
 func TestLinearizable(t *testing.T) {
+	t.Parallel()
 	s := begin(t)
 	must(t, s.primary.KillPostmaster())
 	s.reign(takeover)

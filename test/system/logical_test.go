@@ -20,6 +20,7 @@ import (
 // TestLogicalSubscriberGoesOn: a subscriber at a declared slot goes on through port 5000 after its primary's host has died,
 // twice, and everything that was acknowledged comes to it.
 func TestLogicalSubscriberGoesOn(t *testing.T) {
+	t.Parallel()
 	r, primary, term := own(t, "bootstrap.postgresql.slots=[{name: cdc, database: "+playground.Name+", plugin: pgoutput}]")
 	s := &scene{t: t, r: r, primary: primary, term: term}
 	for _, sql := range []string{"ALTER ROLE " + playground.Name + " REPLICATION", "CREATE TABLE feed (id bigint PRIMARY KEY)",

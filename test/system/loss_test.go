@@ -17,6 +17,7 @@ import (
 // TestForcedElection: of the three copies one is left, the primary's and another are gone with what only they held. Nobody is
 // elected until an operator accepts the loss, and is told what it may be; then the cluster is whole again, from that copy.
 func TestForcedElection(t *testing.T) {
+	t.Parallel()
 	r, primary, term := own(t)
 	s := beginOn(t, r, primary, term)
 	blank := s.standby()
@@ -67,6 +68,7 @@ func TestForcedElection(t *testing.T) {
 // TestAsyncFailover: commits wait for nobody, so a failover waits for the old primary's lease, and the history tells what
 // may be lost by it.
 func TestAsyncFailover(t *testing.T) {
+	t.Parallel()
 	r, primary, term := own(t, "bootstrap.durability=async")
 	s := beginOn(t, r, primary, term)
 	must(t, primary.Kill())
@@ -79,6 +81,7 @@ func TestAsyncFailover(t *testing.T) {
 // TestWitness: two copies and a witness. Either copy alone goes on serving, and nothing acknowledged is lost: while both
 // are there commits are on both, and a single copy is gone back to only after the other was given up.
 func TestWitness(t *testing.T) {
+	t.Parallel()
 	r, primary, term := ownOf(t, playground.Config{Witnesses: 1})
 	s := beginOn(t, r, primary, term)
 	standby := r.DataNodes()[0]

@@ -4,6 +4,7 @@ package system
 
 import (
 	"context"
+	"flag"
 	"fmt"
 	"os"
 	"os/signal"
@@ -20,9 +21,6 @@ import (
 
 // all ends when the tests are interrupted; every playground and every wait hangs on it.
 var all context.Context
-
-// shared is the playground that the tests use one after the other; nil: none runs.
-var shared *rig.Rig
 
 // healTime is how long a cluster may take to be whole again after any fault. On an idle machine it is a few seconds.
 const healTime = 120 * time.Second
@@ -53,56 +51,23 @@ func run(m *testing.M) (code int) {
 	var stop context.CancelFunc
 	all, stop = signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
+	flag.Parse() // -test.parallel says how many lanes there are
+	made, err := makeLanes(flag.Lookup("test.parallel").Value.(flag.Getter).Get().(int))
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		return 1
+	}
 	defer func() {
-		if err := stopShared(code != 0); err != nil {
-			fmt.Fprintln(os.Stderr, err)
+		for _, l := range made {
+			if err := l.stop(code != 0); err != nil {
+				fmt.Fprintln(os.Stderr, err)
+			}
 		}
 	}()
 	return m.Run()
 }
 
-func stopShared(logs bool) error {
-	if shared == nil {
-		return nil
-	}
-	err := shared.Stop(logs)
-	shared = nil
-	return err
-}
-
-// whole returns the shared playground, whole; it is started if none runs, and anew if the last test left it broken, so that
-// one failure does not bring on others.
-func whole(t *testing.T) (r *rig.Rig, primary *rig.Node, term uint64) {
-	t.Helper()
-	if all.Err() != nil {
-		t.Fatal("interrupted")
-	}
-	if shared != nil {
-		var err error
-		if primary, term, err = shared.AwaitWhole(all, healTime); err == nil {
-			explain(t, shared)
-			return shared, primary, term
-		}
-		t.Logf("what the test before left is not whole, so a new playground is started: %v", err)
-		if err := stopShared(true); err != nil {
-			t.Log(err)
-		}
-	}
-	shared = started(t)
-	explain(t, shared)
-	primary, term, err := shared.AwaitWhole(all, healTime)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return shared, primary, term
-}
-
-// started starts a playground. A primary that lives may be replaced again at once, or the tests would wait for each other.
-func started(t *testing.T, settings ...string) *rig.Rig {
-	t.Helper()
-	return founded(t, playground.Config{Settings: settings})
-}
-
+// founded starts a playground. A primary that lives may be replaced again at once, or the tests would wait for each other.
 func founded(t *testing.T, cfg playground.Config) *rig.Rig {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(all, 3*time.Minute)
@@ -133,30 +98,4 @@ func awaitDatabase(t *testing.T, ctx context.Context, dsn string) {
 			t.Fatalf("the playground's database does not appear: %v", err)
 		}
 	}
-}
-
-// own stops the shared playground and starts one for this test alone.
-func own(t *testing.T, settings ...string) (r *rig.Rig, primary *rig.Node, term uint64) {
-	t.Helper()
-	return ownOf(t, playground.Config{Settings: settings})
-}
-
-// ownOf is own for a cluster of another shape.
-func ownOf(t *testing.T, cfg playground.Config) (r *rig.Rig, primary *rig.Node, term uint64) {
-	t.Helper()
-	if err := stopShared(false); err != nil {
-		t.Fatal(err)
-	}
-	r = founded(t, cfg)
-	t.Cleanup(func() {
-		if err := r.Stop(t.Failed()); err != nil {
-			t.Error(err)
-		}
-	})
-	explain(t, r)
-	primary, term, err := r.AwaitWhole(all, healTime)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return r, primary, term
 }

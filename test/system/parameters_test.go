@@ -14,6 +14,7 @@ import (
 
 // TestParameterRefused: what PostgreSQL refuses is rejected when it is set, in its own words, and changes nothing.
 func TestParameterRefused(t *testing.T) {
+	t.Parallel()
 	s := begin(t)
 	for _, q := range []struct{ key, value string }{
 		{"work_mem", "lots"}, {"max_connections", "1000000000"}, {"no_such_parameter", "1"},
@@ -35,6 +36,7 @@ func TestParameterRefused(t *testing.T) {
 // pause in between. A standby must never have less of it than its primary: raised it is on the standbys first, lowered on the
 // primary first.
 func TestParameterNeedsRestart(t *testing.T) {
+	t.Parallel()
 	s := begin(t)
 	for _, q := range []struct {
 		value string
@@ -67,6 +69,7 @@ func TestParameterNeedsRestart(t *testing.T) {
 // TestParameterRaisedHalfway: a failover comes in between a raised value and the restarts for it. The new primary has been
 // restarted, its sibling has not: it is restarted without being told, or it would never replay again.
 func TestParameterRaisedHalfway(t *testing.T) {
+	t.Parallel()
 	s := begin(t)
 	next, last := s.r.Others(s.primary)[0], s.r.Others(s.primary)[1]
 	must(t, s.set("max_connections", "140"))

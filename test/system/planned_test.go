@@ -15,6 +15,7 @@ import (
 const operation = 60 * time.Second
 
 func TestSwitchoverAndBack(t *testing.T) {
+	t.Parallel()
 	s := begin(t)
 	first, second := s.primary, s.standby()
 	for _, to := range []string{second.Name, first.Name} {
@@ -36,6 +37,7 @@ func TestSwitchoverAndBack(t *testing.T) {
 }
 
 func TestRestartOfPrimary(t *testing.T) {
+	t.Parallel()
 	s := begin(t)
 	before := s.primary.Postmaster()
 	ctx, cancel := context.WithTimeout(all, operation)
@@ -51,6 +53,7 @@ func TestRestartOfPrimary(t *testing.T) {
 }
 
 func TestReclone(t *testing.T) {
+	t.Parallel()
 	s := begin(t)
 	n := s.standby()
 	ctx, cancel := context.WithTimeout(all, operation)
@@ -61,6 +64,7 @@ func TestReclone(t *testing.T) {
 
 // TestPause: while failover is paused nobody takes over from a dead primary; after it somebody does.
 func TestPause(t *testing.T) {
+	t.Parallel()
 	s := begin(t)
 	ctx, cancel := context.WithTimeout(all, operation)
 	defer cancel()

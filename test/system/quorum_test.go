@@ -17,12 +17,14 @@ import (
 
 // TestBothStandbysDie: the primary is alone, so nothing may be acknowledged, and clients are told why.
 func TestBothStandbysDie(t *testing.T) {
+	t.Parallel()
 	s := begin(t)
 	twoOfThree(s, s.r.Others(s.primary), s.primary)
 }
 
 // TestPrimaryAndStandbyDie: nobody can be elected.
 func TestPrimaryAndStandbyDie(t *testing.T) {
+	t.Parallel()
 	s := begin(t)
 	rest := s.r.Others(s.primary)
 	twoOfThree(s, []*rig.Node{s.primary, rest[0]}, rest[1])

@@ -4,6 +4,7 @@
 package rig
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -31,19 +32,22 @@ type Node struct{ *playground.Host }
 // floatingVar moves the playground to other addresses of 127.0.0.0/8, to run beside one that has the usual ones.
 const floatingVar = "STANDFAST_RIG_FLOATING"
 
+// Floating is the address at which a rig's own begin, unless it is told another.
+func Floating() string { return cmp.Or(os.Getenv(floatingVar), "127.0.0.10") }
+
 // Start runs a playground of the binary in a fresh directory, with more settings of the members' files ("key=value").
 func Start(ctx context.Context, binary string, settings ...string) (*Rig, error) {
 	return Found(ctx, playground.Config{Binary: binary, Settings: settings})
 }
 
-// Found runs a playground of another shape; directory and addresses are the rig's.
+// Found runs a playground of another shape; the directory is the rig's, and the addresses are if none is given.
 func Found(ctx context.Context, cfg playground.Config) (*Rig, error) {
 	dir, err := os.MkdirTemp("", "standfast-rig-")
 	if err != nil {
 		return nil, err
 	}
 	r := &Rig{dir: dir}
-	cfg.Dir, cfg.Floating = filepath.Join(dir, "p"), os.Getenv(floatingVar)
+	cfg.Dir, cfg.Floating = filepath.Join(dir, "p"), cmp.Or(cfg.Floating, Floating())
 	cfg.Keep = true // the logs outlive the run; Stop removes all
 	r.Playground, err = playground.Start(ctx, cfg)
 	if err != nil {
