@@ -90,6 +90,7 @@ type Agent struct {
 	open          bool  // openNow, as of this look
 	unsettled     int64 // a write over this revision of the record has an unknown outcome; 0: none
 	unmetSince    cluster.Instant
+	shunnedSince  cluster.Instant
 	deafSince     cluster.Instant
 	promised      cluster.Term
 	quick         *batch
@@ -345,6 +346,7 @@ func (a *Agent) look(ctx context.Context) {
 	a.takeStarved()
 	v := a.view()
 	v.UnmetSince = since(&a.unmetSince, decide.Unmet(v), v.Now)
+	v.ShunnedSince = since(&a.shunnedSince, decide.Shunned(v), v.Now)
 	v.DeafSince = since(&a.deafSince, decide.Deaf(v), v.Now)
 	route := decide.Route(v)
 	a.cfg.Router.SetRoute(route, addresses(v.Members))

@@ -16,7 +16,7 @@ func (a *Agent) view() cluster.View {
 		Now: a.now(), Wall: time.Now().UnixMilli(), Self: a.cfg.Self, Settings: a.cfg.Settings(),
 		State: a.state, Reports: map[string]cluster.Report{}, ElectingSince: a.electingSince,
 		StoreOK: time.Since(s.storeOKAt) < storeOKIn, Promised: a.promised, Admitted: s.admitted,
-		Peers: map[string]cluster.Peer{}, Since: a.instant(a.origin.Add(time.Second)), LastFlap: a.lastFlap, UnmetSince: a.unmetSince, DeafSince: a.deafSince,
+		Peers: map[string]cluster.Peer{}, Since: a.instant(a.origin.Add(time.Second)), LastFlap: a.lastFlap, UnmetSince: a.unmetSince, ShunnedSince: a.shunnedSince, DeafSince: a.deafSince,
 	}
 	if a.snap.Config.Revision > 0 {
 		v.Members = a.snap.Members // written before the configuration: now all founders are there

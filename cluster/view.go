@@ -33,6 +33,9 @@ type View struct {
 	LeaseFrom Instant
 	// UnmetSince is since when, on a primary, fewer than Rule.K members of the rule stream; 0: they do.
 	UnmetSince Instant
+	// ShunnedSince is since when, besides, members enough are well, so that it is the odd one out; 0: it is not. One that has
+	// been cloned for an hour needs a moment to attach.
+	ShunnedSince Instant
 	// DeafSince is since when the primary, another member, tells that it hears no majority; 0: it does, or is not heard itself.
 	DeafSince Instant
 	// Doing is the slow action under way (see Action's executors in package agent), nil if none.

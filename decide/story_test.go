@@ -292,6 +292,8 @@ func (p *parser) postgres(v *cluster.View) {
 			v.LeaseFrom = v.Now - p.duration(k)
 		case "unmet_for":
 			v.UnmetSince = v.Now - p.duration(k)
+		case "shunned_for":
+			v.ShunnedSince = v.Now - p.duration(k)
 		}
 	}
 }

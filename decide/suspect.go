@@ -167,7 +167,7 @@ func abdicate(v cluster.View) []cluster.Action {
 		why = "its PostgreSQL came back as a standby"
 	case p.Stalled != "" && successors(v) >= max(s.Rule.Electors(), 1):
 		why = p.Stalled
-	case unmetFor(v, hopeless*v.Settings.Lease) && s.Rule.K > 0 && !flapping(v) && othersHealthy(v):
+	case v.ShunnedSince > 0 && v.Now-v.ShunnedSince >= hopeless*v.Settings.Lease && s.Rule.K > 0 && !flapping(v):
 		why = "no standby can follow it, though they are well"
 	default:
 		return nil
@@ -208,6 +208,10 @@ func successors(v cluster.View) int {
 	}
 	return n
 }
+
+// Shunned reports whether commits hang on the reigning primary though others could confirm them. Only the time for which
+// both hold counts against it: while others are cloned it may be alone for hours, and is the best there is.
+func Shunned(v cluster.View) bool { return Unmet(v) && othersHealthy(v) }
 
 // othersHealthy reports whether enough members of the rule are heard, up and ready to reign or to acknowledge, so
 // that a primary which can't reach them is the odd one out.

@@ -31,6 +31,7 @@ type agent struct {
 	electingTerm  cluster.Term
 	lastFlap      cluster.Instant
 	unmetSince    cluster.Instant
+	shunnedSince  cluster.Instant
 	failed        string
 	failedAction  string
 	failedTerm    cluster.Term

@@ -17,7 +17,7 @@ var (
 	scenesFlag = flag.Int("scenes", 12, "how many seeds of each scene are played with nothing broken")
 )
 
-var sound = Brain{Decide: decide.Decide, Route: decide.Route, Beat: decide.Beat, Unmet: decide.Unmet}
+var sound = Brain{Decide: decide.Decide, Route: decide.Route, Beat: decide.Beat, Unmet: decide.Unmet, Shunned: decide.Shunned}
 
 // TestSeeds plays ordinary schedules, every fault in them, until a million decisions are made.
 func TestSeeds(t *testing.T) {

@@ -38,13 +38,20 @@ func (a *agent) view() cluster.View {
 	if a.slow != nil {
 		v.Doing = a.slow.act
 	}
-	if !a.w.cfg.Brain.Unmet(v) {
-		a.unmetSince = 0
-	} else if a.unmetSince == 0 {
-		a.unmetSince = now
-	}
-	v.UnmetSince = a.unmetSince
+	v.UnmetSince = since(&a.unmetSince, a.w.cfg.Brain.Unmet(v), now)
+	v.ShunnedSince = since(&a.shunnedSince, a.w.cfg.Brain.Shunned(v), now)
 	return v
+}
+
+// since keeps at from when on a condition has held without a break, 0 if it does not.
+func since(at *cluster.Instant, holds bool, now cluster.Instant) cluster.Instant {
+	switch {
+	case !holds:
+		*at = 0
+	case *at == 0:
+		*at = now
+	}
+	return *at
 }
 
 // postgres is what the agent sees of its own server.

@@ -10,10 +10,11 @@ import (
 
 // Brain is what decides for every member: package decide, or a broken copy of it.
 type Brain struct {
-	Decide func(cluster.View) []cluster.Action
-	Route  func(cluster.View) cluster.Route
-	Beat   func(cluster.View) cluster.Beat
-	Unmet  func(cluster.View) bool
+	Decide  func(cluster.View) []cluster.Action
+	Route   func(cluster.View) cluster.Route
+	Beat    func(cluster.View) cluster.Beat
+	Unmet   func(cluster.View) bool
+	Shunned func(cluster.View) bool
 }
 
 // Config says what to run.
