@@ -57,6 +57,9 @@ func (i Image) make(ctx context.Context, logf func(string, ...any)) (string, err
 	if err := os.MkdirAll(cacheDir(), 0o755); err != nil {
 		return "", err
 	}
+	if _, err := os.Stat(dir); err == nil {
+		return dir, nil // complete, for it gets its name at the end; so it need not wait while another is made
+	}
 	lock, err := waitLock(filepath.Join(cacheDir(), "lock")) // two runs must not make it at the same time
 	if err != nil {
 		return "", err

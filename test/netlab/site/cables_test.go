@@ -55,6 +55,15 @@ func TestLossyCable(t *testing.T) {
 	s.unmoved()
 }
 
+// TestDelayedFrames: each frame from and to the primary takes 30 ms, give or take 20, so that frames overtake each other.
+func TestDelayedFrames(t *testing.T) {
+	s := begin(t)
+	ok(t, cluster.Lab.Delay(s.primary, 30*time.Millisecond, 20*time.Millisecond))
+	s.last(20 * time.Second)
+	ok(t, cluster.Lab.Heal(all))
+	s.unmoved()
+}
+
 // TestFlappingCable: the cable of whoever is the primary is out for three seconds, three times.
 func TestFlappingCable(t *testing.T) {
 	s := begin(t)

@@ -6,6 +6,7 @@ import (
 	"context"
 	"os"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -160,9 +161,23 @@ func (s *scene) judge(ctx context.Context) {
 		s.t.Error(c)
 	}
 	for _, w := range s.anywhere {
-		s.t.Logf("writes were out for %d ms through %s", load.LongestGap(w.Ops(), 0, worked).Length().Milliseconds(), w.Name)
+		ops := w.Ops()
+		s.t.Logf("writes were out for %d ms through %s, for one client for %d ms", load.LongestGap(ops, 0, worked).Length().Milliseconds(), w.Name, unlucky(ops, worked).Milliseconds())
 	}
 	s.t.Log(v)
+}
+
+// unlucky is the longest time that a single client was not served.
+func unlucky(ops []load.Op, until time.Duration) time.Duration {
+	of := map[int][]load.Op{}
+	for _, op := range ops {
+		of[op.Client] = append(of[op.Client], op)
+	}
+	var longest time.Duration
+	for _, own := range of {
+		longest = max(longest, load.LongestGap(own, 0, until).Length())
+	}
+	return longest
 }
 
 // unmoved is end where nobody may have taken over.
@@ -197,7 +212,7 @@ func reason(t *testing.T) string {
 // keepLogs keeps what the members said in a directory that it names, and shows the ends.
 func keepLogs(t *testing.T) {
 	t.Helper()
-	dir, err := os.MkdirTemp("", "standfast-"+t.Name()+"-")
+	dir, err := os.MkdirTemp("", "standfast-"+strings.ReplaceAll(t.Name(), "/", "-")+"-")
 	if err != nil {
 		t.Error(err)
 		return

@@ -289,6 +289,12 @@ var (
 	Postmaster Part = func(p netlab.Process) bool { return p.Name == "postgres" && len(p.Args) > 1 }
 )
 
+// Titled are PostgreSQL's processes whose title has the words, as ps shows it: "checkpointer", "walsender", "app app" for a
+// session of the application's.
+func Titled(words string) Part {
+	return func(p netlab.Process) bool { return p.Name == "postgres" && strings.Contains(p.Args[0], words) }
+}
+
 // PIDs lists a host's processes of a part.
 func PIDs(h *netlab.Host, part Part) ([]int, error) {
 	all, err := h.Processes()
