@@ -65,7 +65,10 @@ type Status struct {
 	Router   Router    `json:"router"`             // this member's own router
 	Watchdog string    `json:"watchdog,omitempty"` // device that resets this member's host when even its guard hangs; "": none
 	Address  []Address `json:"address,omitempty"`
-	Warnings []string  `json:"warnings"` // plain sentences: what is wrong and what to do
+
+	ReplicationClients []ReplicationClient `json:"replication_clients,omitempty"` // as they stand on the primary, some seconds ago at most
+
+	Warnings []string `json:"warnings"` // plain sentences: what is wrong and what to do
 
 	History []Entry `json:"-"` // oldest first; answered by /history alone, for it may be long
 }
@@ -146,6 +149,15 @@ type Sender struct {
 	State        string `json:"state"`
 	SyncState    string `json:"sync_state"`
 	SyncPriority int    `json:"sync_priority"`
+}
+
+// ReplicationClient is somebody who receives WAL and is no member, by its slot on the primary.
+type ReplicationClient struct {
+	Name      string      `json:"name"`
+	Receiving bool        `json:"receiving"`          // it is connected now
+	From      cluster.LSN `json:"from_lsn,omitempty"` // WAL is kept for it from here on
+	Held      int64       `json:"held_bytes"`         // so much of it
+	WALStatus string      `json:"wal_status"`         // PostgreSQL's: reserved, extended, unreserved, lost
 }
 
 // Router is what this member's router does now and has done since it started.

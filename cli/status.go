@@ -146,8 +146,19 @@ func writeStatus(w io.Writer, s style, st *api.Status, failed []error, now time.
 	for _, a := range st.Address {
 		fmt.Fprintln(w, wrap(addressLine(s, a), s.width-1, "  "))
 	}
+	for _, c := range st.ReplicationClients {
+		fmt.Fprintln(w, wrap(clientLine(s, c), s.width-1, "  "))
+	}
 	fmt.Fprintln(w)
 	writeMembers(w, s, st)
+}
+
+func clientLine(s style, c api.ReplicationClient) string {
+	state := s.good("receives")
+	if !c.Receiving {
+		state = s.warn("is not connected")
+	}
+	return fmt.Sprintf("replication client %s %s · %s of WAL kept for it", c.Name, state, human(c.Held))
 }
 
 func addressLine(s style, a api.Address) string {

@@ -16,6 +16,7 @@ func wide() *api.Status {
 		Warnings: []string{"database_two is not heard from for 3 min: see whether the host is up and its network is connected; automatic failover still works"}}
 	st.Address = []api.Address{{Address: "10.0.1.50", Follows: "primary", Holder: "database_one"},
 		{Address: "2001:db8:1234:5678:9abc:def0:1234:5678", Follows: "standby"}}
+	st.ReplicationClients = []api.ReplicationClient{{Name: "barman", Held: 3 << 30, WALStatus: "extended"}}
 	lag := int64(123 << 20)
 	seconds := 4000.0
 	for _, n := range []string{"database_one", "database_two", "witness_one"} {
@@ -35,6 +36,9 @@ func TestStatusFits(t *testing.T) {
 			if n := utf8.RuneCountInString(line); n > width {
 				t.Errorf("at %d columns a line has %d: %s", width, n, line)
 			}
+		}
+		if !strings.Contains(b.String(), "replication client barman is not connected · 3.0 GB of WAL kept for it") {
+			t.Errorf("the replication client is gone:\n%s", b.String())
 		}
 		for _, must := range []string{"database_one", "MEMBER", "ROLE", "STATE", "LAG", "! database_two",
 			"10.0.1.50 follows the primary · held by database_one", "held by nobody"} {

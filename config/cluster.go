@@ -42,6 +42,8 @@ type PostgreSQL struct {
 	HBA        []string        `yaml:"hba"`        // lines of pg_hba.conf, kept verbatim between ours
 	Ident      []string        `yaml:"ident"`      // lines of pg_ident.conf
 	Slots      []Slot          `yaml:"slots"`      // logical replication slots that follow a failover
+
+	ReplicationClients []ReplicationClient `yaml:"replication_clients"` // who receives WAL and is no member
 }
 
 // Slot is a logical replication slot that is made on the primary and is there on whoever is primary next.
@@ -49,6 +51,21 @@ type Slot struct {
 	Name     string `yaml:"name"`
 	Database string `yaml:"database"`
 	Plugin   string `yaml:"plugin"` // the output plugin, such as pgoutput
+}
+
+// ReplicationClient is a program or server that receives WAL and is no member: Barman, pg_receivewal, a standby of another site.
+// It has a physical replication slot that is kept on every data member, and never counts in the commit rule.
+type ReplicationClient struct {
+	Name string `yaml:"name"`           // of its slot
+	Role string `yaml:"role,omitempty"` // that it logs in as, made if there is none; "": Name
+}
+
+// LoginRole is the role that the client logs in as.
+func (c ReplicationClient) LoginRole() string {
+	if c.Role == "" {
+		return c.Name
+	}
+	return c.Role
 }
 
 // DefaultCluster is the configuration of a cluster whose file says nothing.

@@ -54,6 +54,7 @@ func TestRenderIsReadBack(t *testing.T) {
 		c.PostgreSQL.HBA = []string{"# " + rapid.StringMatching(`[ -~]{0,20}`).Draw(t, "hba")}
 		c.PostgreSQL.Ident = []string{}
 		c.PostgreSQL.Slots = []config.Slot{{Name: rapid.StringMatching(`[a-r0-9_]{1,9}`).Draw(t, "slot"), Database: rapid.StringMatching(`[A-Za-z][A-Za-z0-9-]{0,9}`).Draw(t, "database"), Plugin: "pgoutput"}}
+		c.PostgreSQL.ReplicationClients = []config.ReplicationClient{{Name: "s" + rapid.StringMatching(`[t-z0-9_]{1,9}`).Draw(t, "client"), Role: rapid.StringMatching(`[A-Za-z][A-Za-z0-9-]{0,9}`).Draw(t, "role")}}
 		text, err := c.Render()
 		if err != nil {
 			t.Fatal(err)
@@ -97,6 +98,10 @@ func TestClusterErrors(t *testing.T) {
 		"postgresql: {slots: [{name: a, plugin: p}]}":                                                       `postgresql.slots: slot 1, "a", needs a database and a plugin, such as {name: a, database: app, plugin: pgoutput}`,
 		"postgresql: {slots: [{name: a, database: d, plugin: p}], parameters: {wal_level: replica}}":        `postgresql.parameters.wal_level: replica: the slots under postgresql.slots need logical; write that, or leave it out`,
 		"postgresql: {slots: [{name: a, database: d, plugin: p}], parameters: {hot_standby_feedback: off}}": `postgresql.parameters.hot_standby_feedback: off: the slots under postgresql.slots can't be kept on standbys without it; leave it out`,
+		"postgresql: {replication_clients: [{name: Bar-man}]}":                                              `postgresql.replication_clients: client 1: the name "Bar-man" may hold a-z, 0-9 and _ only, at most 63: it is that of a replication slot`,
+		"postgresql: {replication_clients: [{name: standfast_x}]}":                                          `postgresql.replication_clients: client 1: names that begin with standfast are Standfast's own; choose another than "standfast_x"`,
+		"postgresql: {replication_clients: [{name: a}, {name: a, role: b}]}":                                `postgresql.replication_clients: client 2: there is another slot "a" here or under postgresql.slots; choose another name`,
+		"postgresql: {replication_clients: [{name: a, role: standfast_replication}]}":                       `postgresql.replication_clients: client 1: the role "standfast_replication" is not the site's to use; choose another`,
 	} {
 		_, err := config.ParseCluster("config", []byte(text))
 		if err == nil || place.ReplaceAllString(err.Error(), "") != want { // places have tests of their own

@@ -109,8 +109,35 @@ func (pg PostgreSQL) validateSlots(p *problems) {
 	}
 }
 
+func (pg PostgreSQL) validateClients(p *problems) {
+	const key = "postgresql.replication_clients"
+	seen := map[string]bool{}
+	for _, s := range pg.Slots {
+		seen[s.Name] = true
+	}
+	for i, c := range pg.ReplicationClients {
+		p.check(slotName.MatchString(c.Name), key, "client %d: the name %q may hold a-z, 0-9 and _ only, at most 63: it is that of a replication slot", i+1, c.Name)
+		p.check(!strings.HasPrefix(c.Name, "standfast"), key, "client %d: names that begin with standfast are Standfast's own; choose another than %q", i+1, c.Name)
+		p.check(!seen[c.Name], key, "client %d: there is another slot %q here or under postgresql.slots; choose another name", i+1, c.Name)
+		p.check(len(c.LoginRole()) <= 63 && !strings.ContainsAny(c.Role, "\n\r\x00\""), key, "client %d: %q can't name a role", i+1, c.Role)
+		p.check(!strings.HasPrefix(c.Role, "standfast") && !strings.HasPrefix(c.Role, "pg_"), key, "client %d: the role %q is not the site's to use; choose another", i+1, c.Role)
+		seen[c.Name] = true
+	}
+}
+
+// Collision names the first declared slot that would be a data member's own; "": none is.
+func (pg PostgreSQL) Collision(members []string) string {
+	for _, c := range pg.ReplicationClients {
+		if slices.Contains(members, c.Name) {
+			return c.Name
+		}
+	}
+	return ""
+}
+
 func (pg PostgreSQL) validate(p *problems) {
 	pg.validateSlots(p)
+	pg.validateClients(p)
 	for _, name := range sortedKeys(pg.Parameters) {
 		key, low := "postgresql.parameters."+name, strings.ToLower(name)
 		p.check(parameterName.MatchString(name), key, "is not a parameter's name; see \"select name from pg_settings\"")

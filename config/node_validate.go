@@ -32,6 +32,9 @@ func (n Node) Validate() error {
 	data, _ := n.count()
 	p.check(data == 0 || n.Bootstrap.AllowSingleCopy || n.Bootstrap.Durability != cluster.Quorum || n.Bootstrap.Copies < data, "bootstrap.copies",
 		"%d copies beside the primary need %d data members, and there are %d; write fewer, or add members", n.Bootstrap.Copies, n.Bootstrap.Copies+1, data)
+	if name := n.Bootstrap.PostgreSQL.Collision(n.memberNames()); name != "" {
+		p.add("bootstrap.postgresql.replication_clients", "%q is a member's name, and so its slot's; choose another", name)
+	}
 	if err := n.Bootstrap.Validate(); err != nil {
 		for _, e := range unjoin(err) {
 			inner := e.(*problem) // Cluster.Validate gives nothing else
@@ -39,6 +42,14 @@ func (n Node) Validate() error {
 		}
 	}
 	return p.err()
+}
+
+func (n Node) memberNames() []string {
+	names := make([]string, 0, len(n.Members))
+	for _, m := range n.Members {
+		names = append(names, m.Name)
+	}
+	return names
 }
 
 func (n Node) validateMembers(p *problems) {

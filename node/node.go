@@ -60,8 +60,10 @@ type Node struct {
 	entries     atomic.Pointer[[]api.Entry]
 	applying    sync.Mutex              // held while PostgreSQL's parameters are put in force
 	applied     atomic.Pointer[applied] // what came of it the last time
-	stale       atomic.Bool             // what PostgreSQL may have has changed since, with its role
-	viewChanged broadcast               // of view and applied
+	receivers   atomic.Pointer[receivers]
+	impostors   chan struct{} // end them now
+	stale       atomic.Bool   // what PostgreSQL may have has changed since, with its role
+	viewChanged broadcast     // of view and applied
 	storeClose  func() error
 	lastMark    mark
 	wasUp       bool // the agent's loop only, as wasStandby
@@ -75,7 +77,7 @@ type Node struct {
 // New prepares the member: it reads certificates and secrets, finds PostgreSQL and opens its ports, so that whatever is
 // wrong with the host is told before anything runs.
 func New(cfg config.Node, log *slog.Logger) (*Node, error) {
-	n := &Node{cfg: cfg, log: log, version: Version, started: time.Now(), kick: make(chan struct{}, 1)}
+	n := &Node{cfg: cfg, log: log, version: Version, started: time.Now(), kick: make(chan struct{}, 1), impostors: make(chan struct{}, 1)}
 	n.agreed.log, n.agreed.cfg = log, cfg.Bootstrap
 	founders := make([]cluster.Member, 0, len(cfg.Members))
 	for _, m := range cfg.Members {
@@ -126,6 +128,7 @@ func (n *Node) Run(ctx context.Context) (err error) {
 	w.Go(func() error { return named("agent", n.agent.Run(wctx)) })
 	w.Go(func() error { return n.keepHouse(wctx) })
 	w.Go(func() error { return n.keepLogical(wctx) })
+	w.Go(func() error { return n.keepReceivers(wctx) })
 	w.Go(func() error {
 		select {
 		case <-ctx.Done():

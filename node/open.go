@@ -90,7 +90,7 @@ func (n *Node) postgresConfig() postgres.Config {
 		LogFile: filepath.Join(n.cfg.StateDir, "log", "postgresql.log"), Superuser: "postgres",
 		RelayDir: n.relayDir(), RelayPort: n.cfg.Self().Ports.Postgres,
 		CA: n.tls.files.CA, Cert: n.tls.files.Cert, Key: n.tls.files.Key,
-		Parameters: parameters(c), HBA: c.PostgreSQL.HBA, Ident: c.PostgreSQL.Ident, Slots: slots(c),
+		Parameters: parameters(c), HBA: c.PostgreSQL.HBA, Ident: c.PostgreSQL.Ident, Slots: slots(c), ReplicationClients: replicationClients(c),
 		Members: n.dataMembers(), PasswordDir: filepath.Join(n.cfg.StateDir, "passwords"),
 		Unit: n.cfg.Postgres.Unit, UnitFile: n.pgUnitFile,
 	}

@@ -229,6 +229,9 @@ func (n *Node) SetConfig(ctx context.Context, r api.ConfigRequest, progress func
 	if err != nil {
 		return api.Errorf(api.Invalid, "%w", err)
 	}
+	if name := next.PostgreSQL.Collision(n.dataMembers()); name != "" {
+		return api.Errorf(api.Invalid, "postgresql.replication_clients: %q is a member's name, and so its slot's; choose another", name)
+	}
 	if err := n.checkParameters(ctx, next); err != nil {
 		return api.Errorf(api.Invalid, "%w", err)
 	}

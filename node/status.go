@@ -17,6 +17,7 @@ func (n *Node) Snapshot() *api.Status { return n.status.Load() }
 // onView builds the status from what the agent has just seen. It is called from the agent's loop, after every look.
 func (n *Node) onView(v cluster.View, r cluster.Route) {
 	n.addresses.follow(v, r)
+	n.lookForImpostors()
 	n.view.Store(&v)
 	n.viewChanged.broadcast()
 	if up, standby := v.Postgres.Up, v.Postgres.Recovery; up != n.wasUp || standby != n.wasStandby {
@@ -91,6 +92,9 @@ func (n *Node) buildStatus(v cluster.View, r cluster.Route, now time.Time) *api.
 	s.Address = n.addresses.status(v)
 	s.Warnings = append(s.Warnings, warnings(v, r, s)...)
 	s.Warnings = append(s.Warnings, n.addresses.warnings()...)
+	var unusual []string
+	s.ReplicationClients, unusual = n.receiverStatus()
+	s.Warnings = append(s.Warnings, unusual...)
 	if w := n.guard.warning(); w != "" {
 		s.Warnings = append(s.Warnings, w)
 	}

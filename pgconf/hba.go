@@ -22,6 +22,7 @@ type HBA struct {
 	TLS       bool     // the server has a certificate; without it no member can connect
 	Open      bool     // clients are let in
 	Site      []string // the site's lines, kept verbatim, after ours; in an open file only
+	Receivers []string // roles that receive WAL beside the members, by password; after the site's lines, in an open file only
 }
 
 // String renders the file. Ours come first, so that no line of the site's can let anybody replicate under a member's
@@ -57,7 +58,25 @@ func (h HBA) String() string {
 			w(l)
 		}
 	}
+	if h.Open {
+		h.receivers(w)
+	}
 	return b.String()
+}
+
+// receivers lets replication clients in, from everywhere: through a router PostgreSQL sees the router's address. No line with
+// "all" for a database means replication, so the site's own do not let them in by the way, and one that names
+// replication comes before these.
+func (h HBA) receivers(w func(...any)) {
+	kind := "host"
+	if h.TLS {
+		kind = "hostssl"
+	}
+	roles := slices.Clone(h.Receivers)
+	slices.Sort(roles)
+	for _, r := range slices.Compact(roles) {
+		w(kind, "replication", Identifier(r), "all scram-sha-256")
+	}
 }
 
 // IsOpen reports whether a pg_hba.conf that HBA rendered lets clients in.

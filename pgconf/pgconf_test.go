@@ -252,6 +252,14 @@ func TestHBA(t *testing.T) {
 	if pgconf.IsOpen(closed) || strings.Contains(closed, "trust") || !strings.HasSuffix(closed, "host all,replication all all reject\n") {
 		t.Errorf("closed:\n%s", closed)
 	}
+	receiving := pgconf.HBA{Superuser: "postgres", TLS: true, Open: true, Site: site, Receivers: []string{"walsink", "bar man", "walsink"}}
+	lines := "hostssl replication \"bar man\" all scram-sha-256\nhostssl replication \"walsink\" all scram-sha-256\n"
+	if got := receiving.String(); got != open+lines {
+		t.Errorf("with replication clients:\n%s", got)
+	}
+	if receiving.Open = false; receiving.String() != closed {
+		t.Errorf("replication clients in a closed file:\n%s", receiving)
+	}
 	for _, f := range []string{open, closed} {
 		cert := strings.Index(f, "hostssl replication,postgres standfast_replication all cert map=standfast_members")
 		reject := strings.Index(f, "host all,replication standfast_replication,standfast_rewind all reject")

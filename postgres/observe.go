@@ -29,6 +29,8 @@ type Observation struct {
 	// end of what this server has.
 	Streamed bool
 
+	Impostors bool // somebody who is no member receives WAL under a member's name (see EndImpostors)
+
 	Version pgconf.Version
 	Started time.Time // of the postmaster, by the server's clock
 }
@@ -44,7 +46,7 @@ select case when pg_is_in_recovery() then null else pg_current_wal_flush_lsn() e
 	case when pg_is_in_recovery() then null else left(pg_walfile_name(pg_current_wal_flush_lsn()), 8) end,
 	pg_last_wal_receive_lsn(), pg_last_wal_replay_lsn(), current_setting('synchronous_standby_names'),
 	current_setting('server_version_num'), extract(epoch from pg_postmaster_start_time())::float8;
-select application_name, state, flush_lsn, replay_lsn from pg_stat_replication order by backend_start`
+select application_name, state, flush_lsn, replay_lsn, usename from pg_stat_replication order by backend_start`
 
 // Observe asks the server how it stands, in one round trip on a connection of its own. Without an answer the error says
 // why; Running is then left to the caller (see Running).
@@ -100,6 +102,10 @@ func (s *Server) interpret(results []*pgconn.Result) (Observation, error) {
 	o.Version = pgconf.VersionNum(p.number(row[5]))
 	o.Started = p.time(row[6])
 	for _, r := range results[2].Rows {
+		if string(r[4]) != pgconf.ReplicationRole { // somebody else, whatever it calls itself
+			o.Impostors = o.Impostors || slices.Contains(s.config().Members, string(r[0]))
+			continue
+		}
 		pg.Standbys = addStandby(pg.Standbys, s.config().Members, cluster.Standby{
 			Name: string(r[0]), Streaming: string(r[1]) == "streaming", Flushed: p.lsn(r[2]), Replayed: p.lsn(r[3])})
 	}

@@ -52,6 +52,9 @@ type Config struct {
 	// Slots are the logical replication slots that the cluster declares (see KeepLogicalSlots).
 	Slots []Slot
 
+	// ReplicationClients receive WAL and are no members (see KeepClientSlots).
+	ReplicationClients []ReplicationClient
+
 	// Tablespaces maps the source's tablespace paths to this host's, for a clone; those not named keep their paths.
 	Tablespaces map[string]string
 

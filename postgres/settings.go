@@ -166,7 +166,7 @@ func (c Config) confText(floors map[string]int) string {
 
 // hba and ident render the authentication files.
 func (c Config) hba(open bool) string {
-	return pgconf.HBA{Superuser: c.Superuser, TLS: c.CA != "", Open: open, Site: c.HBA}.String()
+	return pgconf.HBA{Superuser: c.Superuser, TLS: c.CA != "", Open: open, Site: c.HBA, Receivers: c.clientRoles()}.String()
 }
 
 func (c Config) ident() string {
