@@ -6,3 +6,8 @@ import _ "embed"
 //
 //go:embed sample.yml
 var Sample []byte
+
+// DeploymentSample is a cluster.yml with every key that a member's file has not, its default or an example, and a word on it.
+//
+//go:embed cluster.sample.yml
+var DeploymentSample []byte
