@@ -71,6 +71,7 @@ e2e: check-go ## scenarios on a real cluster here, then (as root) on whole machi
 	@echo "e2e: boots whole Debian machines (systemd-nspawn) and takes power and cables away from them"
 	$(GO) test -tags e2e -count 1 -timeout 20m -v -p 1 ./test/netlab
 	$(GO) test -tags e2e -count 1 -timeout 20m -v -run '$(LAB)' ./test/netlab/site
+	$(GO) test -tags e2e -count 1 -timeout 20m -v ./test/netlab/deployed
 	@echo "e2e: make lab runs the whole matrix of faults on them"
 
 lab: check-go ## every scenario on whole machines, five minutes (as root)

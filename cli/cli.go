@@ -36,6 +36,7 @@ type commands struct {
 	Conf       configCmd     `cmd:"" name:"config" help:"Show or change the agreed configuration." group:"Change"`
 	Run        runCmd        `cmd:"" help:"Run this host's member." group:"Set up"`
 	Node       nodeCmd       `cmd:"" help:"Stop or start this host's member." group:"Set up"`
+	Plan       planCmd       `cmd:"" help:"Look at the hosts that a cluster is to be made of; change nothing." group:"Set up"`
 	Init       initCmd       `cmd:"" help:"Make the files that a new cluster's members start from." group:"Set up"`
 	Playground playgroundCmd `cmd:"" help:"Run a real cluster on this machine alone, to try things out." group:"Set up"`
 	Completion completionCmd `cmd:"" help:"Print a completion script for your shell." group:"Set up"`
@@ -76,7 +77,7 @@ type exit struct{ code int }
 
 // Run carries out one command line and returns its exit code. An interrupt (Ctrl-C, SIGTERM) ends the command in order.
 func Run(args []string, stdin io.Reader, stdout, stderr io.Writer) (code int) {
-	if code, ok := runHidden(args, stdin, stderr); ok {
+	if code, ok := runHidden(args, stdin, stdout, stderr); ok {
 		return code
 	}
 	defer func() {

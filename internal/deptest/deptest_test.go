@@ -32,12 +32,18 @@ var may = map[string][]string{
 	"hooks":     {},
 	"certs":     {},
 	"config":    {"cluster"},
+	"ssh":       {},
+	"packaging": {},
 
 	"store":           {"cluster"},
 	"store/mem":       {"cluster", "store"},
 	"store/etcd":      {"cluster", "store"},
 	"store/embed":     {"cluster", "store"},
 	"store/storetest": {"cluster", "store/...", "certs"},
+
+	"deploy/probe":  {"config", "ops/preflight", "packaging", "vip"},
+	"deploy/plan":   {"cluster", "config", "deploy/probe"},
+	"deploy/remote": {"deploy/probe", "packaging"},
 
 	"api":        {"cluster"},
 	"api/client": {"cluster", "api"},

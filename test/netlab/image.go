@@ -17,6 +17,7 @@ import (
 type Image struct {
 	Suite    string   // "": $STANDFAST_NETLAB_SUITE, or trixie
 	Packages []string // beside base's and PostgreSQL's server
+	Bare     bool     // nothing beside base is installed, and all of it is at hand for apt, which reaches no mirror from a host
 }
 
 // servers is the version of PostgreSQL in each Debian release.
@@ -54,6 +55,9 @@ func (i Image) make(ctx context.Context, logf func(string, ...any)) (string, err
 	packages := append([]string{"postgresql-" + version, "polkitd"}, i.Packages...)
 	sum := sha256.Sum256([]byte(strings.Join(append(packages, base...), " ")))
 	dir := filepath.Join(cacheDir(), fmt.Sprintf("%s-%x", i.suite(), sum[:4]))
+	if i.Bare {
+		dir += "-bare"
+	}
 	if err := os.MkdirAll(cacheDir(), 0o755); err != nil {
 		return "", err
 	}
@@ -106,11 +110,14 @@ func (i Image) build(ctx context.Context, dir, mirror string, packages []string)
 		return err
 	}
 	policy := filepath.Join(dir, "usr/sbin/policy-rc.d") // no service is started in a directory that is no machine
-	for path, text := range map[string]string{
+	files := map[string]string{
 		policy:                                "#!/bin/sh\nexit 101\n",
 		filepath.Join(dir, "etc/resolv.conf"): string(resolv),
-		filepath.Join(dir, "etc/postgresql-common/createcluster.conf"): "create_main_cluster = false\n",
-	} {
+	}
+	if !i.Bare {
+		files[filepath.Join(dir, "etc/postgresql-common/createcluster.conf")] = "create_main_cluster = false\n"
+	}
+	for path, text := range files {
 		if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
 			return err
 		}
@@ -118,10 +125,17 @@ func (i Image) build(ctx context.Context, dir, mirror string, packages []string)
 			return err
 		}
 	}
-	install := "export DEBIAN_FRONTEND=noninteractive; apt-get -qq update && apt-get -qq install -y --no-install-recommends " + strings.Join(packages, " ")
+	option := ""
+	if i.Bare {
+		option = "--download-only "
+	}
+	install := "export DEBIAN_FRONTEND=noninteractive; apt-get -qq update && apt-get -qq install -y --no-install-recommends " + option + strings.Join(packages, " ")
 	// A mount and process namespace of its own: maintainer scripts want /proc, and nothing of it is to stay.
 	err = within(ctx, "unshare", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc="+filepath.Join(dir, "proc"), "chroot", dir, "sh", "-c", install)
-	return errors.Join(err, os.Remove(policy), os.RemoveAll(filepath.Join(dir, "var/cache/apt/archives")), os.Truncate(filepath.Join(dir, "etc/machine-id"), 0))
+	if !i.Bare {
+		err = errors.Join(err, os.RemoveAll(filepath.Join(dir, "var/cache/apt/archives")))
+	}
+	return errors.Join(err, os.Remove(policy), os.Truncate(filepath.Join(dir, "etc/machine-id"), 0))
 }
 
 // mirror is where this machine itself gets Debian from.

@@ -1,0 +1,159 @@
+package plan_test
+
+import (
+	"context"
+	"errors"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"standfast/config"
+	"standfast/deploy/plan"
+	"standfast/deploy/probe"
+)
+
+// host is a machine in memory.
+type host struct {
+	facts   probe.Facts
+	blocked []string // what it can't reach
+	open    int      // times that Hold was not yet released
+}
+
+func (h *host) Ask(_ context.Context, r probe.Request) (probe.Answer, error) {
+	a := probe.Answer{Dial: map[string]string{}}
+	if r.Look != nil {
+		f := h.facts
+		if f.Time.IsZero() {
+			f.Time = now
+		}
+		a.Facts = &f
+	}
+	for _, e := range r.Dial {
+		if slices.Contains(h.blocked, e.String()) {
+			a.Dial[e.String()] = "i/o timeout"
+		} else {
+			a.Dial[e.String()] = ""
+		}
+	}
+	return a, nil
+}
+
+func (h *host) Hold(context.Context, probe.Request) (probe.Answer, func() error, error) {
+	h.open++
+	return probe.Answer{}, func() error { h.open--; return nil }, nil
+}
+
+var now = time.Date(2026, 1, 1, 12, 0, 0, 0, time.UTC)
+
+const site = `{cluster: main, members: [{name: pg1, address: 10.0.0.11}, {name: pg2, address: 10.0.0.12}, {name: pg3, address: 10.0.0.13}], vip: [{address: 10.0.0.50}]}`
+
+func world(t *testing.T) (plan.Site, map[string]*host) {
+	t.Helper()
+	d, err := config.ParseDeployment("cluster.yml", []byte(site))
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := plan.Site{Deployment: d, Hosts: map[string]plan.Host{}, Down: map[string]error{}, CA: "ours", Now: func() time.Time { return now }}
+	hosts := map[string]*host{}
+	for _, m := range d.Members {
+		hosts[m.Name] = &host{facts: probe.Facts{
+			OS: probe.OS{ID: "debian", Version: "13", Name: "Debian 13"}, CPUs: 4, Memory: 8 << 30, Systemd: true,
+			Free: map[string]int64{"/var/lib/standfast": 100 << 30, "/usr": 10 << 30}, VIPs: map[string]probe.VIP{"10.0.0.50": {Interface: "eth0"}},
+		}}
+		s.Hosts[m.Name] = hosts[m.Name]
+	}
+	return s, hosts
+}
+
+// TestLook changes one thing at a time.
+func TestLook(t *testing.T) {
+	main := probe.Server{Version: "17", Name: "main", Port: 5432, Online: true, Dir: "/var/lib/postgresql/17/main", Start: "auto"}
+	for name, c := range map[string]struct {
+		change func(f *probe.Facts) // of pg2
+		level  plan.Level           // "": nothing unusual
+		want   string
+	}{
+		"all is well":       {func(*probe.Facts) {}, "", ""},
+		"an older Debian":   {func(f *probe.Facts) { f.OS.Version, f.OS.Name = "12", "Debian 12" }, plan.Fail, "pg1, pg3: PostgreSQL 17; pg2: PostgreSQL 15"},
+		"another system":    {func(f *probe.Facts) { f.OS = probe.OS{ID: "arch", Name: "Arch"} }, plan.Fail, "Arch is not supported"},
+		"no systemd":        {func(f *probe.Facts) { f.Systemd = false }, plan.Fail, "systemd does not run"},
+		"little memory":     {func(f *probe.Facts) { f.Memory = 1 << 30 }, plan.Warn, "1024 MB of memory"},
+		"too little memory": {func(f *probe.Facts) { f.Memory = 1 << 28 }, plan.Fail, "256 MB of memory"},
+		"a full disk":       {func(f *probe.Facts) { f.Free["/var/lib/standfast"] = 1 << 28 }, plan.Fail, "256 MB free"},
+		"a slow clock":      {func(f *probe.Facts) { f.Time = now.Add(-time.Second) }, plan.Warn, "-1s from this machine's"},
+		"a wrong clock":     {func(f *probe.Facts) { f.Time = now.Add(time.Hour) }, plan.Fail, "1h0m0s from this machine's"},
+		"its own name":      {func(f *probe.Facts) { f.Names = map[string][]string{"pg2": {"127.0.1.1"}} }, plan.Warn, "pg2 is 127.0.1.1 there"},
+		"a taken port":      {func(f *probe.Facts) { f.Ports = map[string]string{"tcp 10.0.0.12:5000": "nginx has it"} }, plan.Fail, "nginx has it"},
+		"an empty server": {func(f *probe.Facts) {
+			s := main
+			s.Empty = true
+			f.Servers = []probe.Server{s}
+			f.Ports = map[string]string{"tcp 10.0.0.12:5432": "postgres has it"}
+		}, "", ""},
+		"a server with data": {func(f *probe.Facts) { f.Servers = []probe.Server{main} }, plan.Fail, "17/main on port 5432 holds data"},
+		"one elsewhere":      {func(f *probe.Facts) { s := main; s.Port = 5433; f.Servers = []probe.Server{s} }, plan.Warn, "runs on port 5433"},
+		"another cluster":    {func(f *probe.Facts) { f.Found = probe.Standfast{Cluster: "other"} }, plan.Fail, "is a member of the cluster other"},
+		"another member":     {func(f *probe.Facts) { f.Found = probe.Standfast{Cluster: "main", Name: "pg3"} }, plan.Fail, "is the member pg3"},
+		"another authority":  {func(f *probe.Facts) { f.Found = probe.Standfast{Cluster: "main", Name: "pg2", CA: "theirs"} }, plan.Fail, "authority that is not this deployment's"},
+		"data of nobody":     {func(f *probe.Facts) { f.Found = probe.Standfast{Data: true} }, plan.Fail, "data of a cluster that is not known"},
+		"deployed before": {func(f *probe.Facts) {
+			f.Found = probe.Standfast{Cluster: "main", Name: "pg2", CA: "ours", Data: true, Running: true}
+		}, "", ""},
+		"an address in use":    {func(f *probe.Facts) { f.VIPs["10.0.0.50"] = probe.VIP{Interface: "eth0", Taken: "02:00:00:00:00:01"} }, plan.Fail, "10.0.0.50 answers already"},
+		"an address of no one": {func(f *probe.Facts) { f.VIPs["10.0.0.50"] = probe.VIP{Error: "no interface has its subnet"} }, plan.Fail, "no interface has its subnet"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s, hosts := world(t)
+			c.change(&hosts["pg2"].facts)
+			r, err := plan.Look(t.Context(), s)
+			if err != nil {
+				t.Fatal(err)
+			}
+			var unusual []plan.Finding
+			for _, f := range r.Findings {
+				if f.Level != plan.Pass {
+					unusual = append(unusual, f)
+				}
+			}
+			if c.level == "" {
+				if len(unusual) > 0 {
+					t.Errorf("%+v", unusual)
+				}
+				return
+			}
+			if len(unusual) != 1 || unusual[0].Level != c.level || !strings.Contains(unusual[0].Text, c.want) {
+				t.Errorf("got %+v, want %s: %s", unusual, c.level, c.want)
+			}
+			if r.Failed() != (c.level == plan.Fail) {
+				t.Errorf("failed: %v", r.Failed())
+			}
+			for n, h := range hosts {
+				if h.open != 0 {
+					t.Errorf("%s: ports are left open", n)
+				}
+			}
+		})
+	}
+}
+
+func TestUnreachableAndBlocked(t *testing.T) {
+	s, hosts := world(t)
+	delete(s.Hosts, "pg3")
+	s.Down["pg3"] = errors.New("connection refused")
+	hosts["pg1"].blocked = []string{"udp 10.0.0.12:8301"}
+	r, err := plan.Look(t.Context(), s)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var failed []string
+	for _, f := range r.Findings {
+		if f.Level == plan.Fail {
+			failed = append(failed, f.Host+" "+f.Check+": "+f.Text)
+		}
+	}
+	want := []string{"pg3 reachable: connection refused", "pg2 reachable from pg1: no answer on udp 10.0.0.12:8301"}
+	if !slices.Equal(failed, want) {
+		t.Errorf("got %q, want %q", failed, want)
+	}
+}

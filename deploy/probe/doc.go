@@ -1,0 +1,111 @@
+// Package probe is what plan and deploy ask a host, answered on the host itself: the program is sent there and started once for each
+// question, as root. One JSON document comes in through standard input, one goes out; a question with ports to listen on is
+// answered when they are open, and they stay open until standard input ends.
+package probe
+
+import (
+	"time"
+)
+
+// Request is a question; what is not set is not answered.
+type Request struct {
+	Look   *Look      `json:"look,omitempty"`
+	Listen []Endpoint `json:"listen,omitempty"` // opened until standard input ends
+	Dial   []Endpoint `json:"dial,omitempty"`   // tried at the same time
+	Get    []string   `json:"get,omitempty"`    // http:// addresses
+	Logins []Login    `json:"logins,omitempty"` // tried one after another
+}
+
+// Endpoint is an address to open or to reach.
+type Endpoint struct {
+	Network string `json:"network"` // "tcp" or "udp"
+	Address string `json:"address"` // host:port
+}
+
+// Login is a session with PostgreSQL, and one statement in it.
+type Login struct {
+	Address  string `json:"address"` // host:port
+	User     string `json:"user"`
+	Password string `json:"password"`
+	Database string `json:"database"`
+	SQL      string `json:"sql"` // gives one value
+}
+
+// Look asks for Facts.
+type Look struct {
+	Names     []string   `json:"names"`     // to be resolved
+	Addresses []string   `json:"addresses"` // floating ones: on which interface, and used by whom
+	Ports     []Endpoint `json:"ports"`     // that are to be free
+}
+
+// Answer is what was found.
+type Answer struct {
+	Facts  *Facts            `json:"facts,omitempty"`
+	Listen map[string]string `json:"listen,omitempty"` // what went wrong, by "network address"
+	Dial   map[string]string `json:"dial,omitempty"`   // what went wrong; "" is there too, for what was reached
+	Get    []Response        `json:"get,omitempty"`
+	Logins []Session         `json:"logins,omitempty"`
+}
+
+// Response is an answer over HTTP.
+type Response struct {
+	Status int    `json:"status"` // 0: none
+	Error  string `json:"error,omitempty"`
+}
+
+// Session is how a Login ended.
+type Session struct {
+	Value string `json:"value"`          // of the statement
+	Code  string `json:"code,omitempty"` // PostgreSQL's, SQLSTATE, where it refused
+	Error string `json:"error,omitempty"`
+}
+
+// Facts are what a host is like.
+type Facts struct {
+	Time     time.Time           `json:"time"`
+	OS       OS                  `json:"os"`
+	CPUs     int                 `json:"cpus"`
+	Memory   int64               `json:"memory"`  // bytes
+	Free     map[string]int64    `json:"free"`    // bytes left where Standfast's state and the packages go, by directory
+	Names    map[string][]string `json:"names"`   // what each name resolves to
+	VIPs     map[string]VIP      `json:"vips"`    // by address
+	Ports    map[string]string   `json:"ports"`   // what is in the way, by "network address"; a port of Standfast's own is not
+	Servers  []Server            `json:"servers"` // PostgreSQL's clusters in Debian's layout
+	Found    Standfast           `json:"found"`
+	Packages map[string]string   `json:"packages"` // versions of those that matter, where installed
+	Systemd  bool                `json:"systemd"`  // systemd is process 1
+}
+
+// OS is the distribution (os-release(5)).
+type OS struct {
+	ID      string `json:"id"`
+	Version string `json:"version"`
+	Name    string `json:"name"` // for people
+}
+
+// VIP is a floating address as a host sees it.
+type VIP struct {
+	Interface string `json:"interface"`       // that it would be on
+	Error     string `json:"error,omitempty"` // why it can't be there
+	Taken     string `json:"taken,omitempty"` // who answers for it
+}
+
+// Server is a cluster that the distribution's tools know (pg_lsclusters).
+type Server struct {
+	Version string `json:"version"`
+	Name    string `json:"name"`
+	Port    int    `json:"port"`
+	Online  bool   `json:"online"`
+	Dir     string `json:"dir"`
+	Start   string `json:"start"` // auto, manual or disabled (start.conf)
+	Empty   bool   `json:"empty"` // nothing was ever made in it
+}
+
+// Standfast is what is there of an earlier deployment.
+type Standfast struct {
+	Cluster string `json:"cluster"` // whose file is in /etc/standfast; "": none
+	Name    string `json:"name"`    // the member's there
+	CA      string `json:"ca"`      // SHA-256 of its certificate authority's certificate, in hexadecimal
+	Data    bool   `json:"data"`    // there is a PostgreSQL in its data directory
+	Running bool   `json:"running"` // the agent's service is active
+}

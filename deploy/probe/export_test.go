@@ -1,0 +1,4 @@
+package probe
+
+// Empty is empty, for its test.
+var Empty = empty

@@ -1,0 +1,247 @@
+package probe
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"runtime"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+
+	"standfast/config"
+	"standfast/ops/preflight"
+	"standfast/packaging"
+	"standfast/vip"
+
+	"golang.org/x/sys/unix"
+)
+
+// look finds everything out at once; what takes time is done at the same time.
+func look(ctx context.Context, l Look) Facts {
+	f := Facts{
+		OS: system("/etc/os-release"), CPUs: runtime.NumCPU(), Memory: memory(), Free: map[string]int64{},
+		Servers: servers(ctx), Found: found(ctx), Packages: packages(ctx), Systemd: isDir("/run/systemd/system"),
+	}
+	for _, dir := range []string{config.DefaultNode().StateDir, "/usr"} {
+		f.Free[dir] = free(dir)
+	}
+	var wait sync.WaitGroup
+	wait.Go(func() { f.Names = resolve(ctx, l.Names) })
+	wait.Go(func() { f.VIPs = addresses(ctx, l.Addresses) })
+	wait.Wait()
+	f.Ports = ports(l.Ports)
+	f.Time = time.Now() // last, and so nearest to the answer
+	return f
+}
+
+func system(path string) OS {
+	text, err := os.ReadFile(path)
+	if err != nil {
+		return OS{}
+	}
+	values := map[string]string{}
+	for line := range strings.Lines(string(text)) {
+		k, v, _ := strings.Cut(strings.TrimSpace(line), "=")
+		values[k] = strings.Trim(v, `"'`)
+	}
+	return OS{ID: values["ID"], Version: values["VERSION_ID"], Name: values["PRETTY_NAME"]}
+}
+
+func memory() int64 {
+	var info unix.Sysinfo_t
+	if err := unix.Sysinfo(&info); err != nil {
+		return 0
+	}
+	return int64(info.Totalram) * int64(info.Unit)
+}
+
+func isDir(path string) bool {
+	info, err := os.Stat(path)
+	return err == nil && info.IsDir()
+}
+
+// free looks at the nearest directory that exists.
+func free(dir string) int64 {
+	for !isDir(dir) && dir != "/" {
+		dir = filepath.Dir(dir)
+	}
+	var fs unix.Statfs_t
+	if err := unix.Statfs(dir, &fs); err != nil {
+		return 0
+	}
+	return int64(fs.Bavail) * fs.Bsize
+}
+
+func resolve(ctx context.Context, names []string) map[string][]string {
+	ctx, cancel := context.WithTimeout(ctx, reachTime)
+	defer cancel()
+	out := map[string][]string{}
+	for _, n := range names {
+		found, err := net.DefaultResolver.LookupHost(ctx, n)
+		if err != nil {
+			found = []string{}
+		}
+		out[n] = found
+	}
+	return out
+}
+
+func addresses(ctx context.Context, all []string) map[string]VIP {
+	out := map[string]VIP{}
+	for _, text := range all {
+		ip, err := netip.ParseAddr(text)
+		if err != nil {
+			out[text] = VIP{Error: err.Error()}
+			continue
+		}
+		out[text] = address(ctx, vip.Address{IP: ip})
+	}
+	return out
+}
+
+func address(ctx context.Context, a vip.Address) VIP {
+	place, err := a.Find()
+	if err != nil {
+		return VIP{Error: err.Error()}
+	}
+	v := VIP{Interface: place.Interface}
+	var taken *vip.TakenError
+	if err := vip.Check(ctx, a); errors.As(err, &taken) {
+		v.Taken = taken.MAC.String()
+	} else if err != nil {
+		v.Error = err.Error()
+	}
+	return v
+}
+
+// ports lists what is in the way. Standfast's own processes are not, nor is the server that it runs.
+func ports(all []Endpoint) map[string]string {
+	out := map[string]string{}
+	for _, e := range all {
+		err := preflight.Port(e.Network, e.Address)
+		var taken *preflight.Taken
+		if err == nil || errors.As(err, &taken) && active(packaging.Unit) && (strings.HasPrefix(taken.By, "standfast ") || strings.HasPrefix(taken.By, "postgres ")) {
+			continue
+		}
+		out[e.String()] = err.Error()
+	}
+	return out
+}
+
+// active asks systemd about a unit.
+func active(unit string) bool {
+	return exec.Command("systemctl", "is-active", "--quiet", unit).Run() == nil
+}
+
+func found(ctx context.Context) Standfast {
+	n := config.DefaultNode()
+	s := Standfast{Running: active(packaging.Unit)}
+	if node, err := config.LoadNode(config.DefaultPath, nil, nil); err == nil {
+		n, s.Cluster, s.Name = node, node.Cluster, node.Name
+	} else if !errors.Is(err, os.ErrNotExist) {
+		s.Cluster = "unreadable"
+	}
+	if ca, err := os.ReadFile(filepath.Join(n.TLSDir, "ca.crt")); err == nil {
+		sum := sha256.Sum256(ca)
+		s.CA = hex.EncodeToString(sum[:])
+	}
+	dir := n.Postgres.DataDir
+	if dir == "" {
+		dir = filepath.Join(n.StateDir, "data")
+	}
+	_, err := os.Stat(filepath.Join(dir, "PG_VERSION"))
+	s.Data = err == nil
+	return s
+}
+
+// packages asks dpkg. A host without it has none.
+func packages(ctx context.Context) map[string]string {
+	out := map[string]string{}
+	text, err := exec.CommandContext(ctx, "dpkg-query", "-W", "-f", "${db:Status-Abbrev} ${Package} ${Version}\n", "postgresql-[0-9]*", "polkitd").Output()
+	var exit *exec.ExitError
+	if err != nil && !errors.As(err, &exit) { // it exits with 1 when one pattern finds nothing
+		return out
+	}
+	for line := range strings.Lines(string(text)) {
+		if f := strings.Fields(line); len(f) == 3 && f[0] == "ii" {
+			out[f[1]] = f[2]
+		}
+	}
+	return out
+}
+
+// servers asks pg_lsclusters (postgresql-common).
+func servers(ctx context.Context) []Server {
+	text, err := exec.CommandContext(ctx, "pg_lsclusters", "--no-header").Output()
+	if err != nil {
+		return nil // not installed
+	}
+	var out []Server
+	for line := range strings.Lines(string(text)) {
+		f := strings.Fields(line)
+		if len(f) < 6 {
+			continue
+		}
+		port, _ := strconv.Atoi(f[2]) // it writes a number
+		s := Server{Version: f[0], Name: f[1], Port: port, Online: strings.HasPrefix(f[3], "online"), Dir: f[5], Empty: empty(f[5])}
+		s.Start = startMode(fmt.Sprintf("/etc/postgresql/%s/%s/start.conf", f[0], f[1]))
+		out = append(out, s)
+	}
+	return out
+}
+
+func startMode(path string) string {
+	text, err := os.ReadFile(path)
+	if err != nil {
+		return "auto" // postgresql-common's default
+	}
+	for line := range strings.Lines(string(text)) {
+		line, _, _ = strings.Cut(line, "#")
+		if line = strings.TrimSpace(line); line != "" {
+			return line
+		}
+	}
+	return "auto"
+}
+
+var relation = regexp.MustCompile(`^([0-9]+)(\.[0-9]+)?$`)
+
+// firstNormal is FirstNormalObjectId of PostgreSQL: what initdb makes has smaller numbers, whatever is made later has not.
+const firstNormal = 16384
+
+// empty reports that nobody has made a database or a table. Tables that were rewritten have new numbers too: then it is not said to be
+// empty, which is the safe side.
+func empty(dir string) bool {
+	databases, err := os.ReadDir(filepath.Join(dir, "base"))
+	if err != nil {
+		return false
+	}
+	for _, db := range databases {
+		if n, err := strconv.Atoi(db.Name()); err == nil && n >= firstNormal {
+			return false
+		}
+		files, err := os.ReadDir(filepath.Join(dir, "base", db.Name()))
+		if err != nil {
+			return false
+		}
+		for _, f := range files {
+			if m := relation.FindStringSubmatch(f.Name()); m != nil {
+				if n, err := strconv.Atoi(m[1]); err == nil && n >= firstNormal {
+					return false
+				}
+			}
+		}
+	}
+	spaces, err := os.ReadDir(filepath.Join(dir, "pg_tblspc"))
+	return err == nil && len(spaces) == 0
+}

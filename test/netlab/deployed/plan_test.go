@@ -1,0 +1,57 @@
+//go:build e2e
+
+package deployed_test
+
+import (
+	"strings"
+	"testing"
+	"time"
+)
+
+const floating = "vip: [{address: 10.99.0.50}]\n"
+
+// TestPlan looks at bare hosts: nothing is in the way, and nothing is left there.
+func TestPlan(t *testing.T) {
+	ok(t, admin.Describe(floating))
+	began := time.Now()
+	code, said, err := admin.Standfast(all, "plan")
+	ok(t, err)
+	t.Logf("plan took %s\n%s", time.Since(began).Round(time.Millisecond), said)
+	if code != 0 {
+		t.Errorf("plan exits with %d", code)
+	}
+	for _, h := range admin.Lab.Hosts {
+		left, err := h.Shell(all, "ls -d /var/tmp/standfast* /etc/standfast /usr/bin/standfast 2>/dev/null || :")
+		ok(t, err)
+		if left != "" {
+			t.Errorf("%s: left behind: %s", h.Name, left)
+		}
+	}
+}
+
+// TestPlanFindsWhatIsInTheWay: a firewall between two hosts, a port that is taken, and a floating address that is in use.
+func TestPlanFindsWhatIsInTheWay(t *testing.T) {
+	ok(t, admin.Describe("vip: [{address: 10.99.0.100}]\n")) // the client's own
+	pg1, pg2, pg3 := admin.Lab.Hosts[0], admin.Lab.Hosts[1], admin.Lab.Hosts[2]
+	_, err := pg2.Shell(all, "nft add table inet t; nft 'add chain inet t in { type filter hook input priority 0; }'; nft add rule inet t in ip saddr "+pg1.Addr.String()+" udp dport 8301 drop")
+	ok(t, err)
+	_, err = pg3.Shell(all, "systemd-socket-activate -l 0.0.0.0:8008 sleep 1000 >/dev/null 2>&1 & echo $! >/run/squatter")
+	ok(t, err)
+	t.Cleanup(func() {
+		_, err := pg2.Shell(all, "nft delete table inet t")
+		ok(t, err)
+		_, err = pg3.Shell(all, "kill $(cat /run/squatter)")
+		ok(t, err)
+	})
+	code, said, err := admin.Standfast(all, "plan")
+	ok(t, err)
+	t.Log(said)
+	if code != 3 {
+		t.Errorf("plan exits with %d, want 3", code)
+	}
+	for _, want := range []string{"no answer on udp " + pg2.Addr.String() + ":8301", "8008 is taken by", "10.99.0.100 answers already, from MAC"} {
+		if !strings.Contains(said, want) {
+			t.Errorf("plan does not say %q", want)
+		}
+	}
+}
