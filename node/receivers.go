@@ -85,7 +85,7 @@ func (n *Node) lookAfterReceivers(ctx context.Context) error {
 
 // lookForImpostors has them ended if the agent's last look at PostgreSQL, which is twice a second at least, has seen any.
 func (n *Node) lookForImpostors() {
-	if !n.agent.Observation().Impostors {
+	if n.agent == nil || !n.agent.Observation().Impostors {
 		return
 	}
 	select {
