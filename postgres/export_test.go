@@ -11,3 +11,15 @@ func (s *Server) StartUnseen(ctx context.Context) error {
 	}
 	return s.launch(ctx, c)
 }
+
+// Backend is what Cancel saw of one.
+type Backend struct {
+	WaitType, Wait   string
+	Writes, Snapshot bool
+	Copies, Standbys int
+}
+
+// Withhold says why Cancel would keep a request from it.
+func (b Backend) Withhold() string {
+	return backend{waitType: b.WaitType, wait: b.Wait, writes: b.Writes, snapshot: b.Snapshot, copies: b.Copies, standbys: b.Standbys}.withhold()
+}

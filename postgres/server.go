@@ -71,6 +71,7 @@ type Server struct {
 	observer session // kept for Observe
 	safety   session // kept for what safety waits for: names, promotion, the door; nothing slow is asked in it
 	control  session // kept for everything else
+	cancels  session // kept, once there was one, for what CancelRequests mean
 	probe    probe
 	door     sync.Mutex  // held while pg_hba is opened, closed or rewritten as it is
 	files    sync.Mutex  // held while our configuration file is replaced under a running server; taken before door
@@ -91,6 +92,7 @@ func New(cfg Config) *Server {
 	s.observer.init(s, "standfast_observer")
 	s.safety.init(s, "standfast_safety")
 	s.control.init(s, "standfast")
+	s.cancels.init(s, "standfast_cancels")
 	s.SetConfig(cfg)
 	return s
 }
@@ -121,7 +123,7 @@ func (s *Server) keepParameters(params map[string]string) {
 
 // Close lets go of the server without stopping it: connections are closed and its death is no longer watched.
 func (s *Server) Close(ctx context.Context) error {
-	err := errors.Join(s.observer.close(ctx), s.safety.close(ctx), s.control.close(ctx))
+	err := errors.Join(s.observer.close(ctx), s.safety.close(ctx), s.control.close(ctx), s.cancels.close(ctx))
 	s.mu.Lock()
 	w := s.watch
 	s.watch = nil
