@@ -1,8 +1,13 @@
 package router
 
 import (
+	"context"
+	"errors"
 	"io"
+	"net"
+	"reflect"
 	"slices"
+	"sync"
 	"testing"
 
 	"standfast/cluster"
@@ -84,4 +89,126 @@ func TestCancelAfterTLSWasTurnedDown(t *testing.T) {
 	if pg2.got(pg3.secret) || pg3.got(pg2.secret) || !pg2.got(pg2.secret) || !pg3.got(pg3.secret) {
 		t.Errorf("pg2 (%d) got %v, pg3 (%d) got %v", pg2.secret, pg2.cancels, pg3.secret, pg3.cancels)
 	}
+}
+
+// pair is two members' routers, each beside a server of its own, that know of each other.
+func pair(t *testing.T, here func(member string) func(context.Context, []byte) (string, error)) (a, b *rig, pg1, pg2 *fakeServer) {
+	t.Helper()
+	pg1, pg2 = newFake(t, "pg1"), newFake(t, "pg2")
+	rigs := map[string]*rig{}
+	routerOf := func(member string) string {
+		if g := rigs[member]; g != nil {
+			return g.Addrs(WriteSide)[0].String()
+		}
+		return ""
+	}
+	for _, name := range []string{"pg1", "pg2"} {
+		rigs[name] = newRig(t, Config{Cancels: Cancels{Self: name, Here: here(name), RouterOf: routerOf}}, pg1, pg2)
+	}
+	return rigs["pg1"], rigs["pg2"], pg1, pg2
+}
+
+// Only the router beside a server asks about its sessions and delivers, whichever router a client has reached.
+func TestCancelIsHandedToTheHostOfItsServer(t *testing.T) {
+	var mu sync.Mutex
+	took := map[string][]string{}
+	a, b, pg1, pg2 := pair(t, func(member string) func(context.Context, []byte) (string, error) {
+		return func(_ context.Context, request []byte) (string, error) {
+			mu.Lock()
+			defer mu.Unlock()
+			took[member] = append(took[member], string(request))
+			if member == "pg1" {
+				return "its commit waits", nil
+			}
+			return "", nil
+		}
+	})
+	a.to("pg1", "pg2")
+	b.to("pg1", "pg2")
+	for _, g := range []*rig{a, b} {
+		g.cancel(WriteSide, 7) // of an unknown session
+	}
+	b.login(WriteSide).ready()
+	b.cancel(WriteSide, pg1.secret) // of a known one
+	a.cancel(ReadSide, 8)
+	mu.Lock()
+	defer mu.Unlock()
+	want := map[string][]string{
+		"pg1": {string(cancelRequest(42, 7)), string(cancelRequest(42, 7)), string(cancelRequest(42, pg1.secret))},
+		"pg2": {string(cancelRequest(42, 8))},
+	}
+	if !reflect.DeepEqual(took, want) {
+		t.Errorf("handed to\n%q, want\n%q", took, want)
+	}
+	if len(pg1.cancels)+len(pg2.cancels) > 0 {
+		t.Errorf("requests came past the asking: pg1 %v, pg2 %v", pg1.cancels, pg2.cancels)
+	}
+	if sa, sb := a.Stats(), b.Stats(); sa.Withheld != 3 || sb.Withheld != 0 || sa.Cancels != 2 || sb.Cancels != 2 || sa.CancelsLost+sb.CancelsLost != 0 {
+		t.Errorf("a: %d withheld of %d, %d lost; b: %d withheld of %d, %d lost",
+			sa.Withheld, sa.Cancels, sa.CancelsLost, sb.Withheld, sb.Cancels, sb.CancelsLost)
+	}
+}
+
+// A request that was handed over goes no further, whatever its receiver thinks of who is the primary.
+func TestCancelIsHandedOverOnce(t *testing.T) {
+	took := make(chan string, 10)
+	a, b, _, _ := pair(t, func(member string) func(context.Context, []byte) (string, error) {
+		return func(context.Context, []byte) (string, error) { took <- member; return "", nil }
+	})
+	a.to("pg2")
+	b.to("pg1")
+	a.cancel(WriteSide, 7)
+	b.cancel(WriteSide, 7)
+	if first, second := <-took, <-took; len(took) > 0 || first != "pg2" || second != "pg1" {
+		t.Errorf("taken by %s, %s and %d more", first, second, len(took))
+	}
+}
+
+// What can't be asked about is not delivered, and counted.
+func TestCancelIsNotDeliveredUnasked(t *testing.T) {
+	older := answering(t, refusal{"0A000", "unsupported frontend protocol 21318.1"}.encode())
+	for name, c := range map[string]Cancels{
+		"the host is down":      {Self: "pg2", RouterOf: func(string) string { return "127.0.0.1:1" }},
+		"the host is not known": {Self: "pg2", RouterOf: func(string) string { return "" }},
+		"an older router there": {Self: "pg2", RouterOf: func(string) string { return older }},
+		"its server can't be asked": {Self: "pg1", RouterOf: func(string) string { return "" }, Here: func(context.Context, []byte) (string, error) {
+			return "", errors.New("no answer")
+		}},
+		"a witness is asked": {Self: "pg1", RouterOf: func(string) string { return "" }},
+	} {
+		t.Run(name, func(t *testing.T) {
+			pg1 := newFake(t, "pg1")
+			g := newRig(t, Config{Cancels: c}, pg1)
+			g.to("pg1")
+			g.login(WriteSide).ready()
+			g.cancel(WriteSide, pg1.secret)
+			if st := g.Stats(); pg1.got(pg1.secret) || st.CancelsLost != 1 || st.Withheld != 0 {
+				t.Errorf("delivered: %v; %d lost, %d withheld", pg1.got(pg1.secret), st.CancelsLost, st.Withheld)
+			}
+		})
+	}
+}
+
+// answering is the address of somebody who answers each connection's first bytes with the given ones.
+func answering(t *testing.T, with []byte) string {
+	t.Helper()
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var wg sync.WaitGroup
+	wg.Go(func() {
+		for {
+			c, err := ln.Accept()
+			if err != nil {
+				return
+			}
+			if _, err := c.Read(make([]byte, 100)); err == nil {
+				_, _ = c.Write(with) // whoever has gone need not read it
+			}
+			c.Close()
+		}
+	})
+	t.Cleanup(func() { ln.Close(); wg.Wait() })
+	return ln.Addr().String()
 }

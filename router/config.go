@@ -28,6 +28,8 @@ type Config struct {
 	// shows no other. It is called for each such error. nil: such clients learn only that there is no TLS.
 	Certificate func() (*tls.Certificate, error)
 
+	Cancels Cancels // how CancelRequests are carried
+
 	Log     *slog.Logger // nil: slog.Default()
 	Workers int          // event loops; 0: one for every second processor that Go may use, at least one, at most 4
 }

@@ -14,6 +14,20 @@
 // it gets, and when, is decided under one lock in table.go. What takes long and is rare runs beside the loops, one
 // goroutine each: errors, which may need a TLS handshake (refuse.go), and CancelRequests (cancel.go).
 //
+// # CancelRequests
+//
+// PostgreSQL takes a commit whose wait for other hosts is cancelled for done: a client that gives up such a wait and tries the
+// same again may be told of a success that only this server knows of. So a CancelRequest that comes from a client is not
+// sent to the server but handed to the router of the server's host (Cancels), which has its own PostgreSQL asked what the
+// session does, and withholds the request if that is a commit. A request that was handed over has a code of its own and goes no
+// further: no two routers that disagree about the primary can play it back and forth. Everything about a request is bounded by
+// asideFor. What becomes of a request the protocol never tells its sender: the connection is closed in any case.
+//
+// Not held back are requests that do not pass here: those inside TLS, which can't be told from sessions; those sent to
+// PostgreSQL's own port, as over the fast path of package redirect; pg_cancel_backend().
+//
+// # Waiting
+//
 // A new connection is never refused just because a primary is being chosen: it waits for at most Config.HoldFor. So does one
 // whose server died before it answered a single byte: its first message is kept until then and sent to the next server.
 package router

@@ -14,6 +14,10 @@ const (
 	codeGSS    = 80877104
 )
 
+// codeHandedOver takes codeCancel's place in a CancelRequest that one router hands to another. PostgreSQL takes it for a
+// protocol version that it does not speak.
+const codeHandedOver = 0x53460001
+
 // maxStartup is the longest first message that PostgreSQL accepts (MAX_STARTUP_PACKET_LENGTH).
 const maxStartup = 10000
 
@@ -24,12 +28,13 @@ const tlsHandshake = 0x16
 type opening uint8
 
 const (
-	openPartial opening = iota // more of it has to come
-	openStartup                // a plaintext session
-	openSecure                 // SSLRequest or GSSENCRequest: the server answers with one byte
-	openTLS                    // TLS at once
-	openCancel                 // a CancelRequest
-	openJunk                   // nothing that PostgreSQL would take
+	openPartial    opening = iota // more of it has to come
+	openStartup                   // a plaintext session
+	openSecure                    // SSLRequest or GSSENCRequest: the server answers with one byte
+	openTLS                       // TLS at once
+	openCancel                    // a CancelRequest
+	openHandedOver                // one that another router was sent
+	openJunk                      // nothing that PostgreSQL would take
 )
 
 // classify tells what the first message is. A message is complete when this returns anything but openPartial, except
@@ -49,9 +54,12 @@ func classify(p []byte) opening {
 		return openPartial
 	}
 	switch code {
-	case codeCancel:
-		if n < 16 {
+	case codeCancel, codeHandedOver:
+		switch {
+		case n < 16:
 			return openJunk
+		case code == codeHandedOver:
+			return openHandedOver
 		}
 		return openCancel
 	case codeSSL, codeGSS:

@@ -58,7 +58,7 @@ func (l *loop) note(from *end, p []byte) bool {
 		if s.talk != talkOpaque {
 			if key := s.fromServer(p); key != "" {
 				s.key = key
-				l.r.keys.add(key, s.seat.at)
+				l.r.keys.add(key, s.seat.home())
 			}
 		}
 		return true

@@ -33,6 +33,8 @@ type Router struct {
 
 	busyWait time.Duration // 0 where the loops would leave no processor to others
 
+	cancelLog pacer
+
 	open       atomic.Int64 // clients, of whatever phase
 	asides     atomic.Int64 // of them those beside the loops
 	accepted   [sides]atomic.Uint64
@@ -42,6 +44,9 @@ type Router struct {
 	cuts       atomic.Uint64
 	cancels    atomic.Uint64
 	dialErrors atomic.Uint64
+
+	withheld    atomic.Uint64
+	cancelsLost atomic.Uint64
 }
 
 // New binds the listeners. Connections are taken from then on and served by Run, which also closes them; one that
@@ -53,7 +58,7 @@ func New(cfg Config) (*Router, error) {
 	if err != nil {
 		return nil, err
 	}
-	r := &Router{cfg: cfg, keys: keyring{at: map[cancelKey]netip.AddrPort{}}}
+	r := &Router{cfg: cfg, keys: keyring{at: map[cancelKey]home{}}}
 	if cfg.Workers < runtime.GOMAXPROCS(0) {
 		r.busyWait = busyWait
 	}

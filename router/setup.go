@@ -33,6 +33,8 @@ func (l *loop) readFirst(s *session) {
 	case s.opening == openPartial && !s.client.hup:
 	case s.opening == openCancel:
 		l.cancel(s, s.first)
+	case s.opening == openHandedOver:
+		l.takeCancel(s)
 	case s.opening == openPartial || s.opening == openJunk:
 		l.r.junk.Add(1)
 		l.drop(s)
@@ -189,6 +191,14 @@ func (l *loop) cancel(s *session, packet []byte) {
 	}
 }
 
+// takeCancel hands a router's connection over with the request that it was sent.
+func (l *loop) takeCancel(s *session) {
+	packet := s.first
+	if fd := l.surrender(s); fd >= 0 {
+		l.r.takeCancel(fd, packet)
+	}
+}
+
 // surrender ends the session but leaves the client's socket open, to whoever goes on with it.
 func (l *loop) surrender(s *session) int32 {
 	fd := l.forget(&s.client)
@@ -214,7 +224,7 @@ func (l *loop) drop(s *session) {
 	l.sessions[len(l.sessions)-1] = nil
 	l.sessions = l.sessions[:len(l.sessions)-1]
 	if s.key != "" {
-		l.r.keys.remove(s.key, s.seat.at)
+		l.r.keys.remove(s.key, s.seat.home())
 	}
 	l.r.table.release(s, time.Now())
 	l.load.Add(-1)

@@ -16,7 +16,9 @@ type Stats struct {
 	Full        uint64 // of them those over the limit of sessions
 	Invalid     uint64 // connections that did not begin as PostgreSQL's do
 	Cut         uint64 // sessions ended because their server lost its role
-	Cancels     uint64 // CancelRequests carried
+	Cancels     uint64 // CancelRequests of clients
+	Withheld    uint64 // CancelRequests that this host's server did not get, for they would have given up a commit; other routers' too
+	CancelsLost uint64 // CancelRequests that could not be brought to the host of a server they may have meant, or to the server there
 	DialFailed  uint64 // attempts to reach a server that failed
 	KnownToStop int    // cancel keys known: plaintext sessions whose CancelRequests go to exactly one server
 }
@@ -54,7 +56,7 @@ func (r *Router) Stats() Stats {
 	st := Stats{
 		Open: int(r.open.Load()), Limit: r.cfg.MaxSessions,
 		Refused: r.refused.Load(), Full: r.overLimit.Load(), Invalid: r.junk.Load(), Cut: r.cuts.Load(),
-		Cancels: r.cancels.Load(), DialFailed: r.dialErrors.Load(), KnownToStop: r.keys.len(),
+		Cancels: r.cancels.Load(), Withheld: r.withheld.Load(), CancelsLost: r.cancelsLost.Load(), DialFailed: r.dialErrors.Load(), KnownToStop: r.keys.len(),
 	}
 	r.table.fill(&st)
 	for side := range st.Sides {

@@ -67,6 +67,8 @@ type seat struct {
 	probe   bool
 }
 
+func (s *seat) home() home { return home{s.srv.name, s.at} }
+
 type verdict uint8
 
 const (

@@ -216,11 +216,11 @@ func (t *table) setDraining(member string, on bool, now time.Time) {
 // cancelTargets lists where a CancelRequest goes whose session is not known by its key (its session is TLS, or another
 // router's): on the writing side to the primary, on the reading side to every server that serves reads or has sessions
 // of it. A server that does not have that very process and secret key ignores it, so the others come to no harm.
-func (t *table) cancelTargets(side Side) []netip.AddrPort {
+func (t *table) cancelTargets(side Side) []home {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	v := t.view.Load()
-	var out []netip.AddrPort
+	var out []home
 	for _, srv := range t.servers {
 		wanted := srv.sessions[side] > 0
 		if side == WriteSide || len(v.standbys) == 0 {
@@ -230,7 +230,7 @@ func (t *table) cancelTargets(side Side) []netip.AddrPort {
 			wanted = wanted || side == ReadSide && r.srv == srv
 		}
 		if wanted && srv.at.IsValid() {
-			out = append(out, srv.at)
+			out = append(out, home{srv.name, srv.at})
 		}
 	}
 	return out
