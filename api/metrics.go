@@ -80,9 +80,11 @@ var (
 	mRAccepted = counter("router_connections_total", "Connections accepted.", "side")
 	mRRefused  = counter("router_refused_total", "Connections answered with an error instead of a server.", "side")
 	mRCut      = counter("router_cut_total", "Sessions ended because their server lost its role.", "side")
-	mRCancels  = counter("router_cancels_total", "Cancel requests passed on.", "side")
 	mRReceived = counter("router_received_bytes_total", "Bytes from clients.", "side")
 	mRSent     = counter("router_sent_bytes_total", "Bytes to clients.", "side")
+	mRCancels  = counter("router_cancels_total", "Cancel requests of clients.")
+	mRWithheld = counter("router_cancels_withheld_total", "Cancel requests kept from this member's PostgreSQL, for they would have given up a commit's wait for other hosts.")
+	mRLost     = counter("router_cancels_lost_total", "Cancel requests not delivered because nobody on the server's host could be asked.")
 	mBSessions = gauge("router_backend_sessions", "Sessions to one server.", "side", "member")
 	mBLimit    = gauge("router_backend_sessions_limit", "Most sessions to one server at once; 0: no limit.", "side", "member")
 	mBQueued   = gauge("router_backend_queued", "Connections that wait for one server.", "side", "member")
@@ -236,6 +238,9 @@ func (e emitter) postgres(s *Postgres) {
 func (e emitter) router(r *Router) {
 	e.side(&r.Write, "write")
 	e.side(&r.Read, "read")
+	e.put(mRCancels, float64(r.Cancels))
+	e.put(mRWithheld, float64(r.CancelsWithheld))
+	e.put(mRLost, float64(r.CancelsLost))
 	for i := range r.Backends {
 		b := &r.Backends[i]
 		e.put(mBSessions, float64(b.Sessions), b.Side, b.Member)
@@ -252,7 +257,6 @@ func (e emitter) side(s *Side, name string) {
 	e.put(mRAccepted, float64(s.Accepted), name)
 	e.put(mRRefused, float64(s.Refused), name)
 	e.put(mRCut, float64(s.Cut), name)
-	e.put(mRCancels, float64(s.Cancels), name)
 	e.put(mRReceived, float64(s.Received), name)
 	e.put(mRSent, float64(s.Sent), name)
 }

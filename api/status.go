@@ -165,6 +165,10 @@ type Router struct {
 	Write    Side      `json:"write"`
 	Read     Side      `json:"read"`
 	Backends []Backend `json:"backends,omitempty"`
+
+	Cancels         uint64 `json:"cancels"`          // CancelRequests of clients
+	CancelsWithheld uint64 `json:"cancels_withheld"` // kept from this member's PostgreSQL: they would have given up a commit's wait; other routers' too
+	CancelsLost     uint64 `json:"cancels_lost"`     // not delivered: nobody on the server's host could be asked
 }
 
 // Side is one listening side of the router.
@@ -179,7 +183,6 @@ type Side struct {
 	Accepted uint64 `json:"accepted"`       // connections taken
 	Refused  uint64 `json:"refused"`        // answered with an error instead of a server
 	Cut      uint64 `json:"cut"`            // sessions ended because their server lost its role
-	Cancels  uint64 `json:"cancels"`        // CancelRequests passed on
 	Received uint64 `json:"received_bytes"` // from clients
 	Sent     uint64 `json:"sent_bytes"`     // to clients
 }

@@ -101,7 +101,7 @@ func (n *Node) openRouter() error {
 	var err error
 	n.router, err = router.New(router.Config{
 		Write: append(n.floatingAt(ports.Write), n.cfg.ListenAt(ports.Write)), Read: append(n.floatingAt(ports.Read), n.cfg.ListenAt(ports.Read)),
-		Limits: routerLimits(n.agreed.get()), Log: n.log.With("part", "router"),
+		Limits: routerLimits(n.agreed.get()), Cancels: n.cancels(), Log: n.log.With("part", "router"),
 		Certificate: func() (*tls.Certificate, error) {
 			cert, err := tls.LoadX509KeyPair(n.tls.files.Cert, n.tls.files.Key)
 			return &cert, err
@@ -111,6 +111,22 @@ func (n *Node) openRouter() error {
 		runtime.GOMAXPROCS(runtime.GOMAXPROCS(0) + n.router.Processors())
 	}
 	return portTaken(err, "the router", "ports.write, ports.read")
+}
+
+// cancels has the PostgreSQL of each host asked by its own member whether a session may be cancelled.
+func (n *Node) cancels() router.Cancels {
+	c := router.Cancels{Self: n.cfg.Name, RouterOf: func(member string) string {
+		for _, m := range *n.members.Load() {
+			if m.Name == member {
+				return m.Write
+			}
+		}
+		return ""
+	}}
+	if n.pg != nil {
+		c.Here = n.pg.Cancel
+	}
+	return c
 }
 
 // readGrace keeps a standby's sessions through an election, within the lease that bounds how stale a read may be.
@@ -238,7 +254,10 @@ func (n *Node) routerStatus(r cluster.Route) api.Router {
 	if len(r.Reads) > 0 {
 		read = r.Reads[0].Name
 	}
-	return api.Router{Write: side(router.WriteSide, ports.Write, r.Write), Read: side(router.ReadSide, ports.Read, read)}
+	return api.Router{
+		Write: side(router.WriteSide, ports.Write, r.Write), Read: side(router.ReadSide, ports.Read, read),
+		Cancels: st.Cancels, CancelsWithheld: st.Withheld, CancelsLost: st.CancelsLost,
+	}
 }
 
 // abandon closes what Run would have run and closed.
