@@ -1,7 +1,7 @@
 # "make" alone lists the targets. All of them work from a clean clone, as root or not, with or without a terminal.
 
 GO      ?= go
-ROUNDS  ?= 10
+DURATION ?= 30m
 SHELL   := /bin/sh
 VERSION := $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
 LDFLAGS := -s -w -X standfast/cli.version=$(VERSION)
@@ -11,7 +11,7 @@ RACE := agent api beat guard hooks playground/load relay router store/mem test/c
 RACE := $(addprefix ./,$(addsuffix /...,$(wildcard $(RACE))))
 
 .DEFAULT_GOAL := help
-.PHONY: all build guard demo test race bench e2e lab soak test-17 e2e-17 lint format check-go clean help
+.PHONY: all build guard demo test race bench e2e e2e-lab e2e-both lab soak test-17 e2e-17 lint format check-go clean help
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -57,39 +57,53 @@ bench: check-go ## measure failovers, throughput and cost, and draw the plots (h
 	@$(MAKE) --no-print-directory build
 	$(GO) run ./test/bench $(BENCHFLAGS)
 
-# What of the matrix every e2e runs: a fault of each kind.
-LAB := ^Test(Service|PostgresStartsOnlyOnce|PowerLossOfThePrimary|PrimaryCutFromStandbys|KilledPostmaster|KilledAgent|NodeStop|FullDisk|ReturnWithoutWAL)$$
+# Scenarios mostly wait, so that some go on beside each other: LANES clusters at a time.
+LANES ?= 3
+
+# What of the matrix is left to "make lab", for it takes long: every process killed and stopped, faults of a standby.
+LAB_ONLY := ^Test(KilledProcess|StoppedProcess|StruckStandby|DelayedFrames|RollingPowerCycle)$$
 
 # The whole machines are Debian 13 with PostgreSQL 17, or, with STANDFAST_NETLAB_SUITE=bookworm, Debian 12 with 15. An image is
-# made once (80 s) and kept in STANDFAST_NETLAB_CACHE, or /var/cache/standfast/netlab.
+# made once (80 s) and kept in STANDFAST_NETLAB_CACHE, or /var/cache/standfast/netlab. Each part prints what it runs on.
 e2e: check-go ## scenarios on a real cluster here, then (as root) on whole machines (STANDFAST_NETLAB_SUITE=bookworm: Debian 12)
 	@sh scripts/install-deps.sh $$([ "$$(id -u)" -eq 0 ] && echo lab || echo test)
 	@$(MAKE) --no-print-directory build
 	@echo "e2e: starts real members (PostgreSQL, etcd) on loopback addresses, kills and freezes them, counts lost commits"
 	$(GO) test -tags e2e -count 1 -timeout 10m ./vip ./redirect ./test/floating
-	$(GO) test -tags e2e -count 1 -timeout 20m -v ./test/system
+	$(GO) test -tags e2e -count 1 -timeout 20m -parallel $(LANES) -v ./test/system
 	@echo "e2e: boots whole Debian machines (systemd-nspawn) and takes power and cables away from them"
 	$(GO) test -tags e2e -count 1 -timeout 20m -v -p 1 ./test/netlab
-	$(GO) test -tags e2e -count 1 -timeout 20m -v -run '$(LAB)' ./test/netlab/site
+	@$(MAKE) --no-print-directory e2e-lab
+
+# e2e-lab is the part of e2e that one image of a Debian is for.
+e2e-lab: guard
+	$(GO) test -tags e2e -count 1 -timeout 40m -v -skip '$(LAB_ONLY)' ./test/netlab/site
 	$(GO) test -tags e2e -count 1 -timeout 20m -v ./test/netlab/deployed
-	@echo "e2e: make lab runs the whole matrix of faults on them"
+	@echo "e2e: make lab runs the whole matrix of faults on them, make soak random ones"
 
-lab: check-go ## every scenario on whole machines, five minutes (as root)
+e2e-both: ## e2e on this machine's PostgreSQL and on 17, whole machines of Debian 12 and 13 (as root)
+	STANDFAST_NETLAB_SUITE=bookworm $(MAKE) --no-print-directory e2e
+	$(MAKE) --no-print-directory e2e-17
+	STANDFAST_NETLAB_SUITE=trixie $(MAKE) --no-print-directory e2e-lab
+
+lab: check-go ## every scenario on whole machines, the long ones too (as root; LABFLAGS='-run REGEXP', '-shuffle on -count 10')
 	@sh scripts/install-deps.sh lab
 	@$(MAKE) --no-print-directory guard
-	$(GO) test -tags e2e -count 1 -timeout 30m -v ./test/netlab/site
+	STANDFAST_NETLAB_LONG=1 $(GO) test -tags e2e -count 1 -timeout 0 -v $(LABFLAGS) ./test/netlab/site
 
-soak: check-go ## the scenarios on whole machines, in random order, ROUNDS=10 times, the long ones too (as root)
+# The same SEED draws the same faults. MODE=quiet, loss and overload are runs in which nobody may take over.
+soak: check-go ## random faults on whole machines for DURATION=30m, or MODE=quiet|loss|overload (as root; SEED=…)
 	@sh scripts/install-deps.sh lab
 	@$(MAKE) --no-print-directory guard
-	STANDFAST_NETLAB_LONG=1 $(GO) test -tags e2e -count $(ROUNDS) -shuffle on -timeout 0 -v ./test/netlab/site
+	STANDFAST_SOAK=$(DURATION) STANDFAST_SOAK_SEED=$(SEED) STANDFAST_SOAK_MODE=$(MODE) \
+		$(GO) test -tags e2e -count 1 -timeout 0 -v -run '^TestSoak$$' ./test/netlab/site
 
 # PostgreSQL 17, in a Debian 13 of its own; the network and everything else is this machine's. Needs root.
 test-17: build ## the packages that touch PostgreSQL, on PostgreSQL 17 (as root; debootstraps a Debian 13 once)
 	@sh scripts/debian13.sh test
 
 e2e-17: build ## the scenarios on PostgreSQL 17 (as root; likewise)
-	@sh scripts/debian13.sh e2e
+	@sh scripts/debian13.sh e2e -test.parallel $(LANES)
 
 clean: ## remove what was built
 	rm -rf bin guard/bin/standfast-guard docs/model/build

@@ -57,6 +57,7 @@ func run(m *testing.M) (code int) {
 		fmt.Fprintln(os.Stderr, err)
 		return 1
 	}
+	fmt.Printf("test/system runs on %s; %d scenarios at a time\n", rig.Ground(), len(made))
 	defer func() {
 		for _, l := range made {
 			if err := l.stop(code != 0); err != nil {

@@ -130,6 +130,7 @@ func TestBothStandbysOff(t *testing.T) {
 	if after := s.acknowledged(); after != before {
 		t.Errorf("%d commits were acknowledged with no standby", after-before)
 	}
+	s.refused(s.primary)
 	ok(t, standbys[0].Boot(all))
 	s.flow(s.anywhere...)
 	ok(t, standbys[1].Boot(all))

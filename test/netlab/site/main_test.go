@@ -9,6 +9,7 @@ import (
 	"os/exec"
 	"os/signal"
 	"path/filepath"
+	"strings"
 	"syscall"
 	"testing"
 	"time"
@@ -75,7 +76,9 @@ func start(dir string) error {
 		return err
 	}
 	logf("%d hosts booted and founded a cluster in %.1f s", len(cluster.Lab.Hosts), time.Since(began).Seconds())
-	return nil
+	ground, err := cluster.Lab.Hosts[0].Shell(all, `. /etc/os-release; echo "$(/usr/lib/postgresql/*/bin/postgres --version), $PRETTY_NAME"`)
+	logf("test/netlab/site runs on %s, load %s", strings.TrimSpace(ground), loadAverage())
+	return err
 }
 
 func outside(t *testing.T, path string) string {

@@ -27,6 +27,12 @@ type scene struct {
 	clients  *checker.Run
 	writers  []*checker.Writer // of the clients
 	anywhere []*checker.Writer // those of them that are to be served while any host is away
+
+	// What end has found.
+	verdict *checker.Verdict
+	latest  uint64        // term
+	healed  time.Duration // until whole, from end's beginning
+	away    time.Duration // longest time without a commit through any of anywhere
 }
 
 // begin sets clients to work on a whole cluster and returns when all of them have been served.
@@ -136,7 +142,8 @@ func (s *scene) end() (primary *netlab.Host, term uint64) {
 	began := time.Now()
 	primary, term, err := cluster.AwaitWhole(all, healTime)
 	ok(s.t, err)
-	s.t.Logf("whole after %.1f s, %s reigns in term %d", time.Since(began).Seconds(), primary.Name, term)
+	s.latest, s.healed = term, time.Since(began)
+	s.t.Logf("whole after %.1f s, %s reigns in term %d", s.healed.Seconds(), primary.Name, term)
 	s.flow(s.writers...)
 	ctx, cancel := context.WithTimeout(all, healTime)
 	defer cancel()
@@ -162,8 +169,11 @@ func (s *scene) judge(ctx context.Context) {
 	}
 	for _, w := range s.anywhere {
 		ops := w.Ops()
-		s.t.Logf("writes were out for %d ms through %s, for one client for %d ms", load.LongestGap(ops, 0, worked).Length().Milliseconds(), w.Name, unlucky(ops, worked).Milliseconds())
+		gap := load.LongestGap(ops, 0, worked).Length()
+		s.away = max(s.away, gap)
+		s.t.Logf("writes were out for %d ms through %s, for one client for %d ms", gap.Milliseconds(), w.Name, unlucky(ops, worked).Milliseconds())
 	}
+	s.verdict = v
 	s.t.Log(v)
 }
 
