@@ -9,8 +9,10 @@ import (
 	"os"
 	"os/user"
 	"path/filepath"
+	"time"
 
 	"standfast/config"
+	"standfast/internal/slack"
 	"standfast/node"
 	"standfast/ops/become"
 	"standfast/ops/preflight"
@@ -64,6 +66,7 @@ func (c *runCmd) Run(a *app) error {
 			stop(errEOF)
 		}()
 	}
+	_ = slack.Set(timerSlack) // without it only more processor time is used
 	member, err := node.New(n, log)
 	if err != nil {
 		return err
@@ -74,6 +77,10 @@ func (c *runCmd) Run(a *app) error {
 	}
 	return err
 }
+
+// timerSlack is how late a member's timers may be: what the shortest waits of all, for what PostgreSQL will show in an
+// election (2 ms), lose by the runtime's rounding anyway.
+const timerSlack = time.Millisecond
 
 // rightUser has root become the user that PostgreSQL is to run as, and refuses any other wrong user in one line.
 func rightUser(n config.Node) error {

@@ -15,6 +15,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"standfast/internal/slack"
 )
 
 // command prepares one of PostgreSQL's programs: messages in English, for they are read here, none of this process's
@@ -79,8 +81,8 @@ func (e *ProgramError) Error() string { return fmt.Sprintf("%s: %s (%v)", e.Prog
 func (e *ProgramError) Unwrap() error { return e.Err }
 
 // start starts a program without any of this process's ambient capabilities, which a child would inherit: neither
-// PostgreSQL nor a site's archive_command has any business with raw sockets. Ambient capabilities belong to a thread,
-// so the start happens on a thread of its own that ends with it.
+// PostgreSQL nor a site's archive_command has any business with raw sockets. Nor does it inherit the timer slack with which
+// this process waits. Both belong to a thread, so the start happens on a thread of its own that ends with it.
 func start(cmd *exec.Cmd) error {
 	result := make(chan error)
 	go func() {
@@ -88,6 +90,9 @@ func start(cmd *exec.Cmd) error {
 		err := unix.Prctl(unix.PR_CAP_AMBIENT, unix.PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0)
 		if errors.Is(err, unix.EINVAL) {
 			err = nil // a kernel without ambient capabilities has none to inherit
+		}
+		if err == nil {
+			err = slack.SetThread(slack.Default)
 		}
 		if err == nil {
 			err = cmd.Start()

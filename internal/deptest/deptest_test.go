@@ -22,7 +22,7 @@ var may = map[string][]string{
 	"cluster":   {},
 	"decide":    {"cluster"},
 	"pgconf":    {"cluster"},
-	"postgres":  {"cluster", "pgconf"},
+	"postgres":  {"cluster", "pgconf", "internal/slack"},
 	"beat":      {"cluster", "internal/grid"},
 	"relay":     {"cluster"},
 	"router":    {"cluster"},
@@ -38,7 +38,7 @@ var may = map[string][]string{
 	"store":           {"cluster"},
 	"store/mem":       {"cluster", "store"},
 	"store/etcd":      {"cluster", "store"},
-	"store/embed":     {"cluster", "store"},
+	"store/embed":     {"cluster", "store", "internal/slack"},
 	"store/storetest": {"cluster", "store/...", "certs"},
 
 	"deploy/probe":  {"config", "ops/preflight", "packaging", "vip"},

@@ -77,6 +77,7 @@ func build(dir string) (string, error) {
 	}
 	out := filepath.Join(dir, "standfast")
 	cmd := exec.Command("go", "build", "-o", out, "standfast/cmd/standfast")
+	cmd.Env = append(os.Environ(), "CGO_ENABLED=0") // as it is released
 	if text, err := cmd.CombinedOutput(); err != nil {
 		return "", fmt.Errorf("build standfast: %w\n%s", err, text)
 	}
