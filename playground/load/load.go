@@ -22,6 +22,7 @@ type Config struct {
 	DSN     string          // a connection string of libpq's form, naming the floating address
 	Dial    pgconn.DialFunc // how the address is reached; nil: from this process's network
 	Clients int             // each commits one row at a time; 0: 4
+	Every   time.Duration   // in place of Clients: so often a new session begins, commits one row, and ends; 0: see Clients
 	Timeout time.Duration   // of one attempt, to connect or to commit; 0: 15 s
 	Pause   time.Duration   // after a failed attempt; 0: 5 ms
 	Think   time.Duration   // after an acknowledged one, for a load that is not to fill the machine; 0: none
@@ -90,6 +91,10 @@ func Start(ctx context.Context, cfg Config) (*Run, error) {
 	}
 	ctx, stop := context.WithCancel(ctx)
 	r := &Run{cfg: cfg, id: rand.Int64(), start: cfg.Epoch, stop: stop}
+	if cfg.Every > 0 {
+		r.wait.Go(func() { r.arrive(ctx) })
+		return r, nil
+	}
 	for c := range cfg.Clients {
 		r.wait.Go(func() { (&client{run: r, number: c}).work(ctx) })
 	}
@@ -152,6 +157,29 @@ func (r *Run) record(op Op) {
 	defer r.mu.Unlock()
 	op.End = time.Since(r.start) // under the lock, so that the order of the list is the order of the ends
 	r.ops = append(r.ops, op)
+}
+
+// arrive begins sessions whether or not those before have come to an end, as users come to a site. Each makes one attempt: it is not
+// its business to come again.
+func (r *Run) arrive(ctx context.Context) {
+	tick := time.NewTicker(r.cfg.Every)
+	defer tick.Stop()
+	for seq := int64(1); ; seq++ {
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+		}
+		r.wait.Go(func() {
+			c := &client{run: r}
+			defer c.close()
+			op := Op{ID: RowID(0, seq), Attempt: 1, Begin: r.Elapsed()}
+			c.attempt(ctx, &op)
+			if ctx.Err() == nil {
+				r.record(op)
+			}
+		})
+	}
 }
 
 // client is one session that is opened again whenever it breaks.

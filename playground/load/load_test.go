@@ -2,6 +2,8 @@ package load_test
 
 import (
 	"context"
+	"net"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -56,5 +58,39 @@ func TestOutageOfOneServer(t *testing.T) {
 		if op.Outcome == load.Acknowledged && (op.Server != "one" || op.Timeline != 1) {
 			t.Fatalf("an acknowledgement without its server: %+v", op)
 		}
+	}
+}
+
+// TestArrivals: every row has a session of its own, and sessions that get stuck hold up none of those after them.
+func TestArrivals(t *testing.T) {
+	s := loadtest.New(t)
+	var dials atomic.Int32
+	stick := func(ctx context.Context, network, address string) (net.Conn, error) {
+		if n := dials.Add(1); n == 2 || n == 3 { // the first makes the table
+			<-ctx.Done()
+			return nil, ctx.Err()
+		}
+		var d net.Dialer
+		return d.DialContext(ctx, network, address)
+	}
+	r, err := load.Start(t.Context(), load.Config{DSN: s.DSN(), Dial: stick, Every: 10 * time.Millisecond, Timeout: time.Minute})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for end := time.Now().Add(30 * time.Second); load.Count(r.Ops())[load.Acknowledged] < 5; time.Sleep(10 * time.Millisecond) {
+		if time.Now().After(end) {
+			t.Fatalf("not five commits in 30 s: %+v", r.Ops())
+		}
+	}
+	backends := map[int32]bool{}
+	ops := r.Stop()
+	for _, op := range ops {
+		if op.Outcome != load.Acknowledged || op.Attempt != 1 || backends[op.PID] {
+			t.Errorf("not a session of its own: %+v", op)
+		}
+		backends[op.PID] = true
+	}
+	if lost, err := r.Lost(t.Context(), ""); err != nil || len(lost) > 0 {
+		t.Errorf("lost %v, %v", lost, err)
 	}
 }
