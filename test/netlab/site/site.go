@@ -56,7 +56,15 @@ func Start(ctx context.Context, binary string, cfg netlab.Config, settings ...st
 	if err := s.init(ctx, binary, cfg.Hosts, settings); err != nil {
 		return nil, errors.Join(err, os.RemoveAll(s.files))
 	}
-	cfg.Prepare = func(h *netlab.Host, root string) error { return s.install(h, root, binary) }
+	before := cfg.Prepare
+	cfg.Prepare = func(h *netlab.Host, root string) error {
+		if before != nil {
+			if err := before(h, root); err != nil {
+				return err
+			}
+		}
+		return s.install(h, root, binary)
+	}
 	var err error
 	if s.Lab, err = netlab.Start(ctx, cfg); err != nil {
 		return nil, errors.Join(err, os.RemoveAll(s.files))
@@ -222,6 +230,9 @@ func (s *Site) Newest(ctx context.Context) (*api.Status, error) {
 	}
 	return st, nil
 }
+
+// History is what the members agree on about every term, the oldest first.
+func (s *Site) History(ctx context.Context) ([]api.Entry, error) { return s.client.History(ctx) }
 
 // DSN leads to a port of the given hosts, tried in that order, for the application.
 func (s *Site) DSN(port int, hosts ...*netlab.Host) string {
