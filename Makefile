@@ -11,10 +11,10 @@ RACE := agent api beat guard hooks playground/load relay router store/mem test/c
 RACE := $(addprefix ./,$(addsuffix /...,$(wildcard $(RACE))))
 
 .DEFAULT_GOAL := help
-.PHONY: all build guard demo test race bench e2e e2e-lab e2e-both lab soak test-17 e2e-17 lint format check-go clean help
+.PHONY: all build guard demo test race bench bench-lab e2e e2e-lab e2e-both lab soak test-17 e2e-17 lint format check-go clean help
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 all: build
 
@@ -56,6 +56,13 @@ bench: check-go ## measure failovers, throughput and cost, and draw the plots (h
 	@sh scripts/install-deps.sh test
 	@$(MAKE) --no-print-directory build
 	$(GO) run ./test/bench $(BENCHFLAGS)
+
+# Results that are there already (docs/bench/peers.jsonl, paths.jsonl) are kept: an interrupted run is resumed, and one that is to be made
+# anew needs them removed first.
+bench-lab: check-go ## measure faults on whole machines, beside repmgr's and Patroni's stacks (forty minutes, as root, quiet machine)
+	@sh scripts/install-deps.sh lab
+	@$(MAKE) --no-print-directory build
+	$(GO) run ./test/bench -only peers,paths,report -resume $(BENCHFLAGS)
 
 # Scenarios mostly wait, so that some go on beside each other: LANES clusters at a time.
 LANES ?= 3

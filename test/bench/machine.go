@@ -25,12 +25,13 @@ type machine struct {
 	Go         string `json:"go"`
 	Version    string `json:"version"` // of the source, as git describes it
 	Date       string `json:"date"`
+	Load       string `json:"load,omitempty"` // the load average of a minute as measuring began
 }
 
 func thisMachine(now time.Time) machine {
 	m := machine{
 		CPU: keyed("/proc/cpuinfo", "model name"), Cores: runtime.NumCPU(), Memory: memory(),
-		System: strings.Trim(keyed("/etc/os-release", "PRETTY_NAME"), `"`), Go: runtime.Version(), Date: now.UTC().Format("2006-01-02"),
+		System: strings.Trim(keyed("/etc/os-release", "PRETTY_NAME"), `"`), Go: runtime.Version(), Date: now.UTC().Format("2006-01-02"), Load: loadAverage(),
 		Version: output("git", "describe", "--always", "--dirty", "--exclude", "*"), HAProxy: firstLine(output("haproxy", "-v")),
 	}
 	var u unix.Utsname
@@ -45,7 +46,11 @@ func thisMachine(now time.Time) machine {
 
 // String is one sentence for the reader.
 func (m machine) String() string {
-	return fmt.Sprintf("%s, %d cores, %s memory; %s, Linux %s; %s; %s; source %s; %s", m.CPU, m.Cores, m.Memory, m.System, m.Kernel, m.PostgreSQL, m.Go, m.Version, m.Date)
+	text := fmt.Sprintf("%s, %d cores, %s memory; %s, Linux %s; %s; %s; source %s; %s", m.CPU, m.Cores, m.Memory, m.System, m.Kernel, m.PostgreSQL, m.Go, m.Version, m.Date)
+	if m.Load != "" {
+		text += "; load average " + m.Load + " at the start"
+	}
+	return text
 }
 
 // keyed finds the value of a line "key: value" or "key=value", "unknown" if there is none.

@@ -5,6 +5,9 @@
 //	go run ./test/bench -only failover,idle    some sections, as -h lists them
 //	go run ./test/bench -resume                what an interrupted run has not measured yet
 //	go run ./test/bench -only report           the tables and pictures anew, from the raw results
+//	go run ./test/bench -only peers,paths,report -resume
+//	                                           whole machines, beside other stacks, forty minutes, as root; -stacks,
+//	                                           -faults, -runs and -peer-runs choose from it
 //
 // Run by root, what runs PostgreSQL does so as the user postgres.
 package main
@@ -24,16 +27,23 @@ import (
 	"standfast/test/system/rig"
 )
 
-// sections in the order in which they are measured. The report is always written.
-var sections = []string{"failover", "health", "idle", "router", "report"}
+// sections in the order in which they are measured. The report is always written. Those of whole machines are measured only if they
+// are named.
+var sections = []string{"failover", "health", "idle", "router", "peers", "paths", "report"}
+
+const usual = "failover,health,idle,router,report"
 
 // limits are what the flags say.
 type limits struct {
-	only    []string
-	rounds  int // failovers of each kind
-	seconds int // of each run of pgbench
-	resume  bool
-	docs    string
+	only     []string
+	rounds   int // failovers of each kind
+	seconds  int // of each run of pgbench
+	stacks   []string
+	faults   string // parts of names, separated by commas; "": all
+	runs     int    // of each fault on Standfast, beside peers
+	peerRuns int    // of each fault on each peer
+	resume   bool
+	docs     string
 }
 
 func (l limits) wants(section string) bool { return slices.Contains(l.only, section) }
@@ -57,15 +67,24 @@ func main() {
 func parse(args []string) (limits, error) {
 	var l limits
 	f := flag.NewFlagSet("bench", flag.ContinueOnError)
-	only := f.String("only", strings.Join(sections, ","), "sections, separated by commas")
+	only := f.String("only", usual, "of the sections "+strings.Join(sections, ", ")+", separated by commas")
 	f.IntVar(&l.rounds, "rounds", 20, "failovers of each kind")
 	f.IntVar(&l.seconds, "seconds", 4, "of each run of pgbench; there are five for each number beside HAProxy")
+	which := f.String("stacks", strings.Join(stacks, ","), "for the section peers, separated by commas")
+	f.StringVar(&l.faults, "faults", "", "for the section peers: parts of faults' names, separated by commas; all if empty")
+	f.IntVar(&l.runs, "runs", 10, "for the section peers: of each fault on Standfast")
+	f.IntVar(&l.peerRuns, "peer-runs", 3, "for the section peers: of each fault on each other stack")
 	f.BoolVar(&l.resume, "resume", false, "keep the results that are there and measure the rest")
 	f.StringVar(&l.docs, "docs", "docs", "where bench/, img/ and BENCHMARKS.md are")
 	if err := f.Parse(args); err != nil {
 		return l, err
 	}
-	l.only = strings.Split(*only, ",")
+	l.only, l.stacks = strings.Split(*only, ","), strings.Split(*which, ",")
+	for _, s := range l.stacks {
+		if !slices.Contains(stacks, s) {
+			return l, fmt.Errorf("there is no stack %q; there are %s", s, strings.Join(stacks, ", "))
+		}
+	}
 	for _, s := range l.only {
 		if !slices.Contains(sections, s) {
 			return l, fmt.Errorf("there is no section %q; there are %s", s, strings.Join(sections, ", "))
@@ -86,22 +105,33 @@ func run(ctx context.Context, l limits) (int, error) {
 		}
 		return 0, measure(ctx, l)
 	}
-	results, err := openResults(filepath.Join(l.docs, "bench"), l)
+	to, err := openResults(filepath.Join(l.docs, "bench"), l)
 	if err != nil {
 		return 1, err
 	}
 	if l.wants("failover") || l.wants("health") || l.wants("idle") {
-		if err := os.Setenv(doneVar, results.done()); err != nil {
+		if err := os.Setenv(doneVar, to.done()); err != nil {
 			return 1, err
 		}
-		_, code, err := rig.Again(results)
-		if err = errors.Join(err, results.err); err != nil || code != 0 {
+		_, code, err := rig.Again(to)
+		if err = errors.Join(err, to.err); err != nil || code != 0 {
 			return code, err
 		}
 	}
 	if l.wants("router") {
-		if err := besideHAProxy(ctx, l, results); err != nil {
+		if err := besideHAProxy(ctx, l, to); err != nil {
 			return 1, err
+		}
+	}
+	for _, s := range []struct {
+		name string
+		run  func(context.Context, limits, *results) error
+	}{{"peers", besidePeers}, {"paths", comparePaths}} {
+		if !l.wants(s.name) {
+			continue
+		}
+		if err := s.run(ctx, l, to); err != nil {
+			return 1, fmt.Errorf("measure %s: %w", s.name, err)
 		}
 	}
 	return 0, report(l.docs)

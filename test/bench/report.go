@@ -26,7 +26,7 @@ func report(docs string) error {
 	for _, s := range []struct {
 		name  string
 		table func(docs string) (string, error)
-	}{{"failover", failoverTable}, {"router", routerTable}, {"health", healthTable}, {"idle", idleTable}} {
+	}{{"failover", failoverTable}, {"router", routerTable}, {"health", healthTable}, {"idle", idleTable}, {"peers", peersTable}, {"paths", pathsTable}} {
 		table, err := s.table(docs)
 		if err != nil {
 			return err
@@ -38,7 +38,7 @@ func report(docs string) error {
 			return fmt.Errorf("write %s: %w", path, err)
 		}
 	}
-	return errors.Join(renameio.WriteFile(path, []byte(text), 0o644), pictures(docs))
+	return errors.Join(renameio.WriteFile(path, []byte(text), 0o644), pictures(docs), peersPicture(docs))
 }
 
 // between replaces what stands between the two comments of a section.

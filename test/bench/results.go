@@ -36,6 +36,7 @@ type results struct {
 	kept    map[string]bool // sections whose file was begun
 	partial []byte          // of the last line received
 	err     error           // the first that a write met
+	with    string          // what is measured, where that is not this machine's PostgreSQL
 }
 
 // openResults drops the results of the sections that will be measured, unless they are to be resumed.
@@ -72,6 +73,10 @@ func (r *results) done() string {
 			tally(n, "router/", r.file(s), besideRun.kind)
 		case "health":
 			tally(n, "health/", r.file(s), healthRun.kind)
+		case "peers":
+			tally(n, "peers/", r.file(s), func(p peerRun) string { return p.Stack + "/" + p.Fault })
+		case "paths":
+			tally(n, "paths/", r.file(s), pathRun.kind)
 		default:
 			n[s] = 1
 		}
@@ -124,9 +129,13 @@ func (r *results) add(section string, result any) error {
 	enc := json.NewEncoder(f)
 	enc.SetEscapeHTML(false)
 	if info, err := f.Stat(); err == nil && info.Size() == 0 {
+		m := thisMachine(time.Now())
+		if r.with != "" {
+			m.PostgreSQL = r.with
+		}
 		if err := enc.Encode(struct {
 			Machine machine `json:"machine"`
-		}{thisMachine(time.Now())}); err != nil {
+		}{m}); err != nil {
 			return errors.Join(err, f.Close())
 		}
 	}
