@@ -44,6 +44,9 @@ func (s *Server) startStandby(ctx context.Context) error {
 	if err := s.KillAll(ctx); err != nil {
 		return fmt.Errorf("start PostgreSQL: %w", err)
 	}
+	if err := s.reread(ctx, c); err != nil {
+		return fmt.Errorf("start PostgreSQL: %w", err)
+	}
 	if err := s.dropShortSegments(ctx); err != nil {
 		return fmt.Errorf("start PostgreSQL: %w", err)
 	}
