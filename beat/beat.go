@@ -48,12 +48,13 @@ const (
 
 // Config says who speaks, from where, to whom.
 type Config struct {
-	Self     string                   // the member's name
-	Listen   string                   // host:port that is listened on and sent from
-	Key      []byte                   // the cluster's secret
-	Interval time.Duration            // between beats; 0: 100 ms
-	Stale    func() time.Duration     // nothing is said once Set was not called for so long; nil or 0: it never is stale
-	Peers    func() map[string]string // name → host:port of the others; asked for at every datagram, may change; Self is left out. Not written to
+	Self     string                         // the member's name
+	Listen   string                         // host:port that is listened on and sent from
+	Key      []byte                         // the cluster's secret
+	Interval time.Duration                  // between beats; 0: 100 ms
+	Stale    func() time.Duration           // nothing is said once Set was not called for so long; nil or 0: it never is stale
+	Peers    func() map[string]string       // name → host:port of the others; asked for at every datagram, may change; Self is left out. Not written to
+	Told     func(from string, body []byte) // takes in what another has said by Tell; must not block, nor keep the body; nil: nobody
 	Log      *slog.Logger
 }
 

@@ -57,6 +57,7 @@ type network struct {
 	mu    sync.Mutex
 	addrs map[string]string
 	stale func() time.Duration
+	told  func(from string, body []byte)
 }
 
 func newNetwork(t *testing.T) *network { return &network{t: t, addrs: make(map[string]string)} }
@@ -80,7 +81,7 @@ func (n *network) start(name string, interval time.Duration) *member {
 	if addr == "" {
 		addr = "127.0.0.1:0"
 	}
-	b, err := New(Config{Self: name, Listen: addr, Key: key, Interval: interval, Peers: n.peers, Stale: n.stale})
+	b, err := New(Config{Self: name, Listen: addr, Key: key, Interval: interval, Peers: n.peers, Stale: n.stale, Told: n.told})
 	if err != nil {
 		n.t.Fatal(err)
 	}

@@ -33,6 +33,10 @@ func (b *Beats) listen(ctx context.Context) error {
 
 // hear takes in one datagram.
 func (b *Beats) hear(seal *sealer, datagram []byte) {
+	if isAside(datagram) {
+		b.hearAside(seal, datagram)
+		return
+	}
 	p, err := seal.open(datagram)
 	if err != nil {
 		b.stats.forged.Add(1)

@@ -30,6 +30,7 @@ type addresses struct {
 	wake   func() // the agent
 
 	float *vip.Floating // nil: no floating address
+	flows *flows        // likewise
 	table redirect.Table
 	hooks *hooks.Hooks
 	kick  chan struct{}
@@ -75,6 +76,7 @@ func (n *Node) openAddresses() error {
 		a.followers = append(a.followers, &follower{ip: ip.String()})
 	}
 	a.float = vip.New(vip.Config{Addresses: list, Members: n.memberIPs, Changed: a.changed, Log: a.log})
+	a.flows = newFlows(list, a.heldIPs, n.beats.Tell, a.log)
 	a.server = a.serverIP()
 	return nil
 }
@@ -125,6 +127,7 @@ func (a *addresses) run(ctx context.Context) error {
 	var err error
 	if a.float != nil {
 		wg.Go(func() { err = a.float.Run(ctx) })
+		wg.Go(func() { a.flows.run(ctx) })
 		a.attend(ctx)
 	}
 	wg.Wait()
@@ -315,6 +318,9 @@ func (a *addresses) changed(s vip.Status, was bool) {
 		a.mu.Unlock()
 		e.Kind, e.Address, e.Interface, e.Held = hooks.Address, s.Address.IP.String(), s.Place.Interface, s.Held
 		a.hooks.Tell(e)
+		if s.Held {
+			a.flows.took(s.Address.IP)
+		}
 	}
 	a.wake() // the others are told at once, and the guard
 }
@@ -325,12 +331,28 @@ func (a *addresses) held() []string {
 		return nil
 	}
 	var out []string
+	for _, ip := range a.heldIPs() {
+		out = append(out, ip.String())
+	}
+	return out
+}
+
+// heldIPs are the same. There must be floating addresses.
+func (a *addresses) heldIPs() []netip.Addr {
+	var out []netip.Addr
 	for _, s := range a.float.Status() {
 		if s.Held {
-			out = append(out, s.Address.IP.String())
+			out = append(out, s.Address.IP)
 		}
 	}
 	return out
+}
+
+// told takes in what another member has said of connections.
+func (a *addresses) told(from string, body []byte) {
+	if a.flows != nil {
+		a.flows.hear(from, body)
+	}
 }
 
 // guarded are the same, as the guard removes them.

@@ -32,6 +32,7 @@ func (n *Node) openBeats() error {
 	n.beats, err = beat.New(beat.Config{
 		Self: n.cfg.Name, Listen: n.cfg.ListenAt(n.cfg.Self().Ports.Beat), Key: key, Interval: 100 * time.Millisecond,
 		Peers: n.beatAddresses, Log: n.log.With("part", "beats"), Stale: func() time.Duration { return n.agreed.settings().Detect },
+		Told: func(from string, body []byte) { n.addresses.told(from, body) },
 	})
 	return portTaken(err, "heartbeats", "ports.beat")
 }

@@ -157,6 +157,9 @@ func obey(f *Floating, w []string) string {
 		if err := Tickle([]Flow{{netip.MustParseAddrPort(w[1]), netip.MustParseAddrPort(w[2])}}); err != nil {
 			return err.Error()
 		}
+	case "flows":
+		flows, err := Flows([]netip.Addr{netip.MustParseAddr(w[1])}, 10)
+		return fmt.Sprint("flows ", flows, err)
 	case "error":
 		return "error " + text(f.Status()[0].Err)
 	case "conflict":

@@ -281,6 +281,9 @@ func TestTickle(t *testing.T) {
 			l.within(2*time.Second, "a holds it", a.holds(ip))
 			at := net.JoinHostPort(ip, "5000")
 			c := client.mustReach(at, "a")
+			if got, want := a.say("flows "+ip, "flows "), fmt.Sprintf("flows [{%s %s}] <nil>", at, c.LocalAddr()); got != want {
+				t.Errorf("a has %s, want %s", got, want)
+			}
 			a.Cable(false)
 			b.say("set 1m "+ip, "done")
 			l.within(2*time.Second, "the client knows b", func() bool { return client.Knows(ip) == b.MAC.String() })

@@ -1,0 +1,167 @@
+package node
+
+import (
+	"context"
+	"log/slog"
+	"net/netip"
+	"sync"
+	"time"
+
+	"standfast/beat"
+	"standfast/internal/grid"
+	"standfast/vip"
+)
+
+// flows are the connections that clients have to floating addresses, as far as the members tell each other. Whoever takes an
+// address over from a host that has died without a word can then let its clients know at once (vip.Tickle): one that waits for
+// an answer would otherwise wait until it sends something, or gives up.
+type flows struct {
+	held func() []netip.Addr // the addresses that are here
+	list func(to []netip.Addr, most int) ([]vip.Flow, error)
+	tell func(body []byte) error
+	wake func([]vip.Flow) error // the clients
+	log  *slog.Logger
+
+	taken chan netip.Addr
+
+	mu    sync.Mutex
+	known map[netip.Addr]*told // by floating address: one for each that there is
+}
+
+// told is what has been said of one address.
+type told struct {
+	last time.Time // when it was
+	at   map[vip.Flow]time.Time
+}
+
+const (
+	flowPace  = time.Second
+	mostFlows = 1000            // told of, and remembered for each address: 13 datagrams a second for IPv4
+	flowTime  = 3 * time.Second // a connection that is not named for so long, while others are, has ended
+)
+
+// tickles are the times after an address has been taken at which its clients are let know. What is sent first may find a switch
+// that has not learned yet, and Linux answers such a segment only twice a second.
+var tickles = []time.Duration{0, 600 * time.Millisecond, 2 * time.Second}
+
+func newFlows(of []vip.Address, held func() []netip.Addr, tell func([]byte) error, log *slog.Logger) *flows {
+	f := &flows{held: held, list: vip.Flows, tell: tell, wake: vip.Tickle, log: log, taken: make(chan netip.Addr, 16), known: map[netip.Addr]*told{}}
+	for _, a := range of {
+		f.known[a.IP] = &told{at: map[vip.Flow]time.Time{}}
+	}
+	return f
+}
+
+// took is called when an address has come to this host. It does not block.
+func (f *flows) took(ip netip.Addr) {
+	select {
+	case f.taken <- ip:
+	default: // so many at once are not taken
+	}
+}
+
+// run tells the others of the connections to the addresses that are here, and those of addresses that come here that
+// they have a new holder, until ctx ends.
+func (f *flows) run(ctx context.Context) {
+	timer := time.NewTimer(0)
+	defer timer.Stop()
+	var wg sync.WaitGroup
+	defer wg.Wait()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case ip := <-f.taken:
+			clients := f.take(ip)
+			wg.Go(func() { f.tickle(ctx, ip, clients) })
+		case <-timer.C:
+			f.share()
+			timer.Reset(grid.Until(time.Now(), flowPace))
+		}
+	}
+}
+
+// tickle lets clients know. One that was let know already has another connection, and answers that it knows no such one.
+func (f *flows) tickle(ctx context.Context, ip netip.Addr, clients []vip.Flow) {
+	if len(clients) == 0 {
+		return
+	}
+	f.log.Info("letting the clients of a floating address know that it is here now", "address", ip.String(), "connections", len(clients))
+	begun := time.Now()
+	for _, after := range tickles {
+		select {
+		case <-ctx.Done():
+			return
+		case <-time.After(after - time.Since(begun)):
+		}
+		if err := f.wake(clients); err != nil {
+			f.log.Warn("not all clients of a floating address were let know that it is here now", "address", ip.String(), "error", err)
+			return
+		}
+	}
+}
+
+// share tells the others of the connections that are open here, and this member too: it may lose the address and get it back.
+func (f *flows) share() {
+	ips := f.held()
+	if len(ips) == 0 {
+		return
+	}
+	open, err := f.list(ips, mostFlows)
+	for _, body := range encodeFlows(open, beat.MaxAside) {
+		f.hear("", body)
+		if err == nil {
+			err = f.tell(body)
+		}
+	}
+	if err != nil {
+		f.log.Debug("connections are not told of", "error", err)
+	}
+}
+
+// hear takes in what a member has told.
+func (f *flows) hear(_ string, body []byte) {
+	now := time.Now()
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	for _, t := range f.known {
+		if len(t.at) >= 2*mostFlows { // those that have ended are among them
+			t.forget(now)
+		}
+	}
+	for flow := range decodeFlows(body) {
+		t := f.known[flow.Local.Addr()]
+		if t == nil {
+			continue // this member's file does not name the address
+		}
+		if t.last = now; len(t.at) < 2*mostFlows {
+			t.at[flow] = now
+		}
+	}
+}
+
+// forget drops connections that were not named any more when others were.
+func (t *told) forget(now time.Time) {
+	for flow, at := range t.at {
+		if now.Sub(at) > flowTime {
+			delete(t.at, flow)
+		}
+	}
+}
+
+// take returns the connections to an address as its last holder told of them, and forgets them.
+func (f *flows) take(ip netip.Addr) []vip.Flow {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	t := f.known[ip]
+	if t == nil {
+		return nil
+	}
+	t.forget(t.last) // the holder may have been silent for long
+	out := make([]vip.Flow, 0, len(t.at))
+	for flow := range t.at {
+		out = append(out, flow)
+	}
+	clear(t.at)
+	return out
+}
