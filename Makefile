@@ -79,7 +79,7 @@ e2e: check-go ## scenarios on a real cluster here, then (as root) on whole machi
 	$(GO) test -tags e2e -count 1 -timeout 10m ./vip ./redirect ./test/floating
 	$(GO) test -tags e2e -count 1 -timeout 20m -parallel $(LANES) -v ./test/system
 	@echo "e2e: boots whole Debian machines (systemd-nspawn) and takes power and cables away from them"
-	$(GO) test -tags e2e -count 1 -timeout 20m -v -p 1 ./test/netlab
+	$(GO) test -tags e2e -count 1 -timeout 20m -v -p 1 ./test/netlab ./test/netlab/vm
 	@$(MAKE) --no-print-directory e2e-lab
 
 # e2e-lab is the part of e2e that one image of a Debian is for.

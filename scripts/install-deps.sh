@@ -3,7 +3,7 @@
 #
 #   scripts/install-deps.sh demo     PostgreSQL's server
 #   scripts/install-deps.sh test     and etcd, HAProxy, a C compiler (for go test -race)
-#   scripts/install-deps.sh lab      all of test, and what boots whole machines (systemd-nspawn, debootstrap, nftables)
+#   scripts/install-deps.sh lab      all of test, and what boots whole machines (systemd-nspawn, debootstrap, nftables, QEMU)
 #   scripts/install-deps.sh model    spin, a C compiler
 #
 # It asks nothing, starts no service and lets Debian create no cluster: what is installed is programs to be started by
@@ -37,6 +37,7 @@ missing() {
 		have systemd-nspawn || echo systemd-container
 		[ -x /usr/sbin/debootstrap ] || have debootstrap || echo debootstrap
 		[ -x /usr/sbin/nft ] || have nft || echo nftables
+		[ "$(uname -m)" != x86_64 ] || have qemu-system-x86_64 || echo qemu-system-x86
 		;;
 	esac
 	case $1 in model) have spin || echo spin ;; esac

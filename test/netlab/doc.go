@@ -12,8 +12,9 @@
 // # What it can't do
 //
 // The hosts share one kernel. There is one page cache, so a power loss here does not lose what was written and not synced
-// (the tests of the packages postgres and sim look at that); and one clock, so nothing here sets it. Without netem in the
-// kernel, Delay shapes frames in this process, which is good to about a millisecond.
+// (the tests of the packages postgres and sim look at that); and one clock, so nothing here sets it; and no watchdog device.
+// Package netlab/vm has a kernel of its own for these. Without netem in the kernel, Delay shapes frames in this process, which
+// is good to about a millisecond.
 //
 // It needs root, Linux 5.14 (cgroup.kill), and Debian's systemd-container, debootstrap and nftables; Missing says what is
 // lacking. The image needs the distribution's mirror once. Interrupted runs leave processes, mounts and namespaces behind;

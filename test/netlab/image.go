@@ -38,8 +38,8 @@ func (i Image) suite() string {
 	return "trixie"
 }
 
-// cacheDir is where images are kept: about 500 MB each.
-func cacheDir() string {
+// CacheDir is where images are kept: about 500 MB each.
+func CacheDir() string {
 	if d := os.Getenv("STANDFAST_NETLAB_CACHE"); d != "" {
 		return d
 	}
@@ -54,17 +54,17 @@ func (i Image) make(ctx context.Context, logf func(string, ...any)) (string, err
 	}
 	packages := append([]string{"postgresql-" + version, "polkitd"}, i.Packages...)
 	sum := sha256.Sum256([]byte(strings.Join(append(packages, base...), " ")))
-	dir := filepath.Join(cacheDir(), fmt.Sprintf("%s-%x", i.suite(), sum[:4]))
+	dir := filepath.Join(CacheDir(), fmt.Sprintf("%s-%x", i.suite(), sum[:4]))
 	if i.Bare {
 		dir += "-bare"
 	}
-	if err := os.MkdirAll(cacheDir(), 0o755); err != nil {
+	if err := os.MkdirAll(CacheDir(), 0o755); err != nil {
 		return "", err
 	}
 	if _, err := os.Stat(dir); err == nil {
 		return dir, nil // complete, for it gets its name at the end; so it need not wait while another is made
 	}
-	lock, err := waitLock(filepath.Join(cacheDir(), "lock")) // two runs must not make it at the same time
+	lock, err := waitLock(filepath.Join(CacheDir(), "lock")) // two runs must not make it at the same time
 	if err != nil {
 		return "", err
 	}
