@@ -13,6 +13,7 @@ import (
 // listen opens a port; what it says when it can't names the remedy.
 func listen(ctx context.Context, what, address string) (net.Listener, error) {
 	var lc net.ListenConfig
+	lc.SetMultipathTCP(false) // its sockets don't inherit the listener's options, and cost more
 	l, err := lc.Listen(ctx, "tcp", address)
 	switch {
 	case errors.Is(err, syscall.EADDRINUSE):

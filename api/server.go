@@ -138,9 +138,18 @@ func (s *Server) Run(ctx context.Context) error {
 			return err
 		}
 	}
+	checks := make([]net.Listener, len(s.plain))
+	for i, l := range s.plain {
+		b, err := newBrief(l, s.health)
+		if err != nil {
+			s.close()
+			return err
+		}
+		checks[i] = b
+	}
 	g, ctx := errgroup.WithContext(ctx)
 	plain, secure := s.servers(ctx)
-	serve(ctx, g, plain, s.plain, newGate(s.cfg.MaxConns, s.cfg.MaxPerRemote), s.refused, (*http.Server).Serve)
+	serve(ctx, g, plain, checks, newGate(s.cfg.MaxConns, s.cfg.MaxPerRemote), s.refused, (*http.Server).Serve)
 	serve(ctx, g, secure, s.secure, newGate(s.cfg.MaxConns, s.cfg.MaxPerRemote), s.refused, func(h *http.Server, l net.Listener) error {
 		return h.ServeTLS(l, "", "")
 	})
