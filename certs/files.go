@@ -22,7 +22,14 @@ func In(dir string) Files {
 // Write replaces the three files, each atomically and synced, the key with mode 0600. The certificate is written last,
 // so that a reader who sees it changed finds its key. Directories that are missing are made with mode 0700.
 func (f Files) Write(ca []byte, p Pair) error {
-	return errors.Join(write(f.CA, ca, 0o644), write(f.Key, p.Key, 0o600), write(f.Cert, p.Cert, 0o644))
+	err := write(f.CA, ca, 0o644)
+	if err == nil {
+		err = write(f.Key, p.Key, 0o600)
+	}
+	if err == nil {
+		err = write(f.Cert, p.Cert, 0o644)
+	}
+	return err
 }
 
 // Expiry returns the time at which the member's certificate or, if that is earlier, the first of the trusted authorities

@@ -55,9 +55,21 @@ func (c *initCmd) Run(a *app) error {
 	}
 	dir := func(m string) string { return filepath.Join(out, m) }
 	if err := spec.Write(filepath.Join(out, "ca"), dir, time.Now()); err != nil {
-		return &usageError{err}
+		return c.halfWritten(out, err)
 	}
 	return c.next(a, out, spec.Members)
+}
+
+// halfWritten takes away what was written before a failure: left there, it would stop the next try, and a part of a cluster's
+// keys is of no use. Nothing was written if the words of the command were wrong.
+func (c *initCmd) halfWritten(out string, err error) error {
+	if _, serr := os.Stat(out); errors.Is(serr, fs.ErrNotExist) {
+		return &usageError{err}
+	}
+	if rerr := os.RemoveAll(out); rerr != nil {
+		return errors.Join(err, rerr)
+	}
+	return fmt.Errorf("%w; %s was taken away again: make room, or choose another place with --out", err, out)
 }
 
 // next says what to do with the files.
