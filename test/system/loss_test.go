@@ -22,8 +22,8 @@ func TestForcedElection(t *testing.T) {
 	s := beginOn(t, r, primary, term)
 	blank := s.standby()
 	left := r.Others(primary, blank)[0]
-	for _, n := range []*rig.Node{primary, blank} {
-		n.Freeze() // so that both stop at one moment
+	for _, n := range []*rig.Node{blank, primary} { // while the primary is there nobody is elected, however long this takes
+		n.Freeze()
 	}
 	for _, n := range []*rig.Node{primary, blank} {
 		must(t, n.Kill())
