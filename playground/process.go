@@ -105,11 +105,12 @@ func signalAll(dir string, sig syscall.Signal) []Process {
 func killAll(dir string, within time.Duration) error {
 	deadline := time.Now().Add(within)
 	for {
+		late := time.Now().After(deadline) // not after the look: on a busy machine one look may take that long, and all may be gone since
 		left := signalAll(dir, syscall.SIGKILL)
 		if len(left) == 0 {
 			return nil
 		}
-		if time.Now().After(deadline) {
+		if late {
 			return fmt.Errorf("end the processes in %s: still there after %v: %v", dir, within, left)
 		}
 		time.Sleep(5 * time.Millisecond) // the kernel takes its time to bury them, and offers nothing to wait on for orphans
