@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"path/filepath"
 
 	"golang.org/x/sys/unix"
 )
@@ -44,8 +45,9 @@ func (s *Server) Adopt(ctx context.Context) (bool, error) {
 	}
 	s.setWatch(w)
 	s.noteGroup()
-	if standby, err := s.StandbyData(); err != nil || standby && c.startedWith(pid, "hot_standby=off") {
-		return false, errors.Join(err, s.KillAll(ctx)) // left in the middle of promoteLowered: it would answer nobody for ever
+	if standby, err := s.StandbyData(); err != nil || standby && (c.startedWith(pid, "hot_standby=off") || c.toldToPromote()) {
+		// Left in the middle of promoteLowered it would answer nobody for ever, and a promotion may not come out of the past.
+		return false, errors.Join(err, s.KillAll(ctx))
 	}
 	if !c.startedHere(pid) {
 		return true, fmt.Errorf("adopt process %d: %w", pid, ErrForeignStart)
@@ -56,6 +58,13 @@ func (s *Server) Adopt(ctx context.Context) (bool, error) {
 // startedHere reports whether a postmaster was given the relay on its command line.
 func (c Config) startedHere(pid int) bool {
 	return c.startedWith(pid, "primary_conninfo="+c.relayConninfo())
+}
+
+// toldToPromote reports whether the server has been asked to end recovery and has not taken notice yet (PROMOTE_SIGNAL_FILE in
+// xlog.h).
+func (c Config) toldToPromote() bool {
+	_, err := os.Lstat(filepath.Join(c.DataDir, "promote"))
+	return err == nil
 }
 
 // startedWith reports whether a postmaster's command line holds the setting. Only its children change what /proc shows as

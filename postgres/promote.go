@@ -139,9 +139,17 @@ func (s *Server) skipTimelines(ctx context.Context, tl cluster.Timeline) error {
 
 // leaveRecovery promotes and polls until it is done: PostgreSQL's own waiting sleeps in steps of 100 ms. It returns the
 // new timeline.
+//
+// Once PostgreSQL has been asked, a server whose promotion is not seen to the end is killed: it could be carried out later, with
+// the WAL and above the timeline of a term that has come between. A postmaster that starts forgets it (RemovePromoteSignalFiles).
 func (s *Server) leaveRecovery(ctx context.Context) (cluster.Timeline, error) {
 	var tl uint32
+	asked := false
 	err := s.safety.use(ctx, func(conn *pgx.Conn) error {
+		if ctx.Err() != nil {
+			return context.Cause(ctx)
+		}
+		asked = true
 		if _, err := conn.Exec(ctx, "select pg_promote(false)"); err != nil {
 			return err
 		}
@@ -159,5 +167,8 @@ func (s *Server) leaveRecovery(ctx context.Context) (cluster.Timeline, error) {
 			}
 		}
 	})
+	if err != nil && asked {
+		err = errors.Join(err, s.KillAll(context.WithoutCancel(ctx)))
+	}
 	return cluster.Timeline(tl), err
 }
