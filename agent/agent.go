@@ -53,6 +53,10 @@ type Config struct {
 	// Probe asks the PostgreSQL at the address for an answer, without logging in.
 	Probe func(ctx context.Context, addr string) error
 
+	// Asked is the ID of the newest request that was acknowledged to this member, "" if none; see cluster.Beat. Wake the
+	// agent when it has changed. It may be nil.
+	Asked func() string
+
 	// Extra completes a beat with what only the owner knows (sessions, draining, pending restarts).
 	Extra func(*cluster.Beat)
 

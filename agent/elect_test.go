@@ -1,7 +1,6 @@
 package agent
 
 import (
-	"context"
 	"errors"
 	"strings"
 	"testing"
@@ -122,7 +121,7 @@ func TestFenceWaitsForNobody(t *testing.T) {
 		"hand-over": func(w *world) string {
 			w.untilDone("done: pg checkpoint") // that of the admission
 			w.pg.hold("checkpoint")
-			w.must(w.admin.PutRequest(context.Background(), cluster.Request{ID: "1", Kind: cluster.Switchover, Term: 2, To: "pg2", By: "op"}))
+			w.ask("pg2")
 			w.until("the hand-over has begun", func() bool { return w.count("pg checkpoint") == 2 })
 			return "pg checkpoint"
 		},

@@ -405,6 +405,10 @@ func (s *fakeStore) Put(ctx context.Context, key string, value []byte) (int64, e
 }
 
 func (s *fakeStore) CompareAndPut(ctx context.Context, key string, value []byte, rev int64) (int64, error) {
+	if key == "/standfast/main/request" {
+		s.tr.add("store put request %s", value)
+		return s.Store.CompareAndPut(ctx, key, value, rev)
+	}
 	var st cluster.State
 	_ = json.Unmarshal(value, &st) // a record of the agent's own
 	what := string(st.Phase) + " " + st.Rule.String()

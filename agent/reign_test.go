@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"standfast/cluster"
+	"standfast/store"
 )
 
 // TestFoundsAlone: a single member makes its cluster by itself, and nobody is let in before the term's row is written.
@@ -108,7 +109,7 @@ func TestHandoverWaitsUntilAllHold(t *testing.T) {
 	inWorld(t, "pg1", three(), func(w *world) {
 		w.reigning(cluster.NewRule(1, "pg2", "pg3"))
 		mark := w.mark()
-		w.must(w.admin.PutRequest(context.Background(), cluster.Request{ID: "1", Kind: cluster.Switchover, Term: 2, To: "pg2", By: "op"}))
+		w.ask("pg2")
 		w.untilDone("store put request")
 		w.beats.change("pg2", func(b *cluster.Beat) { b.Holding = true })
 		w.never(detect/2, "pg stop")
@@ -133,7 +134,7 @@ func TestHandoverGoesOnWithoutTheDeaf(t *testing.T) {
 	inWorld(t, "pg1", three(), func(w *world) {
 		w.reigning(cluster.NewRule(1, "pg2", "pg3"))
 		asked := time.Now()
-		w.must(w.admin.PutRequest(context.Background(), cluster.Request{ID: "1", Kind: cluster.Switchover, Term: 2, To: "pg2", By: "op"}))
+		w.ask("pg2")
 		w.untilDone("pg stop")
 		if took := time.Since(asked); took < detect || took > detect+50*time.Millisecond {
 			t.Errorf("the stop began after %v", took)
@@ -147,7 +148,7 @@ func TestFailedHandoverIsWithdrawn(t *testing.T) {
 		w.reigning(cluster.NewRule(1, "pg2", "pg3"))
 		w.untilDone("done: pg checkpoint") // that of the admission
 		w.pg.failOnce("checkpoint", errors.New("no space left on device"))
-		w.must(w.admin.PutRequest(context.Background(), cluster.Request{ID: "1", Kind: cluster.Switchover, Term: 2, To: "pg2", By: "op"}))
+		w.ask("pg2")
 		w.untilDone("store put notes/")
 		notes, err := w.admin.Notes(context.Background())
 		if err != nil || len(notes) != 1 || notes[0].Kind != "refused" || !strings.Contains(notes[0].Text, "no space left on device") {
@@ -160,12 +161,39 @@ func TestFailedHandoverIsWithdrawn(t *testing.T) {
 	})
 }
 
+// TestLateRequestIsNotCarriedOut: one that nobody stands by was recorded after its operator had been told that it failed. It
+// is taken back; one that the asking member stands by, as its beat says, is carried out.
+func TestLateRequestIsNotCarriedOut(t *testing.T) {
+	inWorld(t, "pg1", three(), func(w *world) {
+		w.reigning(cluster.NewRule(1, "pg2", "pg3"))
+		w.untilDone("done: pg checkpoint") // that of the admission
+		late := cluster.Request{ID: "2", Kind: cluster.Failover, Term: 2, By: "op", From: "pg2"}
+		put := func() {
+			_, err := w.admin.PutRequest(context.Background(), late, 0)
+			w.must(err)
+		}
+		put()
+		w.never(9*time.Second, "cas 3 electing")
+		w.untilDone("store put notes/")
+		if notes, err := w.admin.Notes(context.Background()); err != nil || !strings.Contains(notes[0].Text, "pg2 does not stand by it") {
+			t.Errorf("notes: %+v, %v", notes, err)
+		}
+		w.never(time.Second, "cas 3 electing")
+		if _, err := w.admin.Request(context.Background()); !errors.Is(err, store.ErrNotFound) {
+			t.Errorf("the late request is still there: %v", err)
+		}
+		put()
+		w.beats.change("pg2", func(b *cluster.Beat) { b.Asked = "2" })
+		w.untilDone("cas 3 electing")
+	})
+}
+
 // TestImpossibleSwitchoverIsRefused before anything is touched.
 func TestImpossibleSwitchoverIsRefused(t *testing.T) {
 	inWorld(t, "pg1", three(), func(w *world) {
 		w.reigning(cluster.NewRule(1, "pg2", "pg3"))
 		w.untilDone("done: pg checkpoint") // that of the admission
-		w.must(w.admin.PutRequest(context.Background(), cluster.Request{ID: "1", Kind: cluster.Switchover, Term: 2, To: "pg9", By: "op"}))
+		w.ask("pg9")
 		w.untilDone("store put notes/")
 		if notes, err := w.admin.Notes(context.Background()); err != nil || !strings.Contains(notes[0].Text, "pg9 is not a member") {
 			t.Errorf("notes: %+v, %v", notes, err)

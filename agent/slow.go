@@ -108,10 +108,11 @@ func (a *Agent) hold(ctx context.Context, v cluster.View, x cluster.Handover) er
 	req.Begun, req.To = true, x.To
 	sctx, cancel := context.WithTimeout(ctx, storeBound)
 	defer cancel()
-	if now, err := a.cfg.Store.Request(sctx); err != nil || now.ID != req.ID {
+	now, err := a.cfg.Store.Request(sctx)
+	if err != nil || now.ID != req.ID {
 		return errors.Join(errors.New("the request was withdrawn"), err)
 	}
-	if err := a.cfg.Store.PutRequest(sctx, req); err != nil {
+	if _, err := a.cfg.Store.PutRequest(sctx, req, now.Revision); err != nil {
 		return err
 	}
 	ctx, cancel = context.WithTimeout(ctx, a.cfg.Settings().Detect)

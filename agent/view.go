@@ -18,6 +18,9 @@ func (a *Agent) view() cluster.View {
 		StoreOK: time.Since(s.storeOKAt) < storeOKIn, Promised: a.promised, Admitted: s.admitted,
 		Peers: map[string]cluster.Peer{}, Since: a.instant(a.origin.Add(time.Second)), LastFlap: a.lastFlap, UnmetSince: a.unmetSince, ShunnedSince: a.shunnedSince, DeafSince: a.deafSince,
 	}
+	if a.cfg.Asked != nil {
+		v.Asked = a.cfg.Asked()
+	}
 	if a.snap.Config.Revision > 0 {
 		v.Members = a.snap.Members // written before the configuration: now all founders are there
 	}

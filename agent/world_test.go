@@ -90,6 +90,13 @@ func newWorld(t *testing.T, self string, members []cluster.Member) *world {
 	return w
 }
 
+// ask records a switchover that this member stands by.
+func (w *world) ask(to string) {
+	w.t.Helper()
+	_, err := w.admin.PutRequest(context.Background(), cluster.Request{ID: "1", Kind: cluster.Switchover, Term: 2, To: to, By: "op", From: w.beats.self}, 0)
+	w.must(err)
+}
+
 // start makes the agent and runs it until the test ends.
 func (w *world) start() {
 	w.t.Helper()
@@ -121,7 +128,8 @@ func (w *world) run(c Config) {
 
 func (w *world) config() Config {
 	return Config{
-		Self: w.beats.self, Cluster: "main", StateDir: w.dir, Store: store.New(w.store, "main"), Postgres: w.pg, Relay: w.relay,
+		Asked: func() string { return "1" },
+		Self:  w.beats.self, Cluster: "main", StateDir: w.dir, Store: store.New(w.store, "main"), Postgres: w.pg, Relay: w.relay,
 		Beats: w.beats, Router: w.router, Guard: w.guard, Log: slog.New(slog.DiscardHandler),
 		Settings: func() cluster.Settings { return w.settings },
 		Probe:    func(ctx context.Context, _ string) error { <-ctx.Done(); return ctx.Err() },

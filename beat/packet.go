@@ -121,6 +121,7 @@ type wire struct {
 	Addresses      []string         `json:"ad,omitempty"`
 	Sessions       int32            `json:"ss,omitempty"`
 	StallMS        uint32           `json:"st,omitempty"`
+	Asked          string           `json:"rq,omitempty"`
 	Wall           int64            `json:"w,omitempty"`
 	Note           string           `json:"n,omitempty"`
 }
@@ -130,7 +131,7 @@ func (w wire) beat() cluster.Beat {
 		Position: cluster.Position{Timeline: w.Timeline, LSN: cluster.LSN(w.LSN)}, Replayed: cluster.LSN(w.Replayed),
 		Data: cluster.DataState(w.Data), Up: w.Up, Recovery: w.Recovery, Readable: w.Readable, Suspects: w.Suspects, Hears: w.Hears,
 		NeedsOut: w.NeedsOut, Draining: w.Draining, PendingRestart: w.PendingRestart, Holding: w.Holding, Addresses: w.Addresses,
-		Sessions: w.Sessions, StallMS: w.StallMS, Wall: w.Wall, Note: w.Note}
+		Sessions: w.Sessions, StallMS: w.StallMS, Asked: w.Asked, Wall: w.Wall, Note: w.Note}
 }
 
 // encode returns the beat's JSON. The note, which only people read, is cut so that the datagram stays within maxPacket.
@@ -139,7 +140,7 @@ func encode(b cluster.Beat) ([]byte, error) {
 		Timeline: b.Position.Timeline, LSN: uint64(b.Position.LSN), Replayed: uint64(b.Replayed),
 		Data: string(b.Data), Up: b.Up, Recovery: b.Recovery, Readable: b.Readable, Suspects: b.Suspects, Hears: b.Hears,
 		NeedsOut: b.NeedsOut, Draining: b.Draining, PendingRestart: b.PendingRestart, Holding: b.Holding, Addresses: b.Addresses,
-		Sessions: b.Sessions, StallMS: b.StallMS, Wall: b.Wall, Note: b.Note}
+		Sessions: b.Sessions, StallMS: b.StallMS, Asked: b.Asked, Wall: b.Wall, Note: b.Note}
 	body, err := json.Marshal(w)
 	for err == nil && w.Note != "" && prefixSize+headerSize+len(body)+macSize > maxPacket {
 		w.Note = string(bytes.ToValidUTF8([]byte(w.Note[:len(w.Note)/2]), nil))

@@ -76,16 +76,21 @@ const (
 )
 
 // Request is an operator's wish. It counts only while State.Term equals Term: a term it brought about, or any other,
-// ends it.
+// ends it. And it counts only while From stands by it (Beat.Asked): the store can record a request minutes after its
+// operator was told that it could not be recorded.
 type Request struct {
 	ID   string      `json:"id"`
 	Kind RequestKind `json:"kind"`
 	Term Term        `json:"term"`
 	To   string      `json:"to,omitempty"` // "": the best
 	By   string      `json:"by"`
+	From string      `json:"from"` // the member that recorded it for the operator
 	At   int64       `json:"at"`
 
 	// Begun is set by the primary once a switchover's target has caught up: from now on new connections wait, and the
 	// floating address is the target's, so that those that wait do so where they will be served.
 	Begun bool `json:"begun,omitempty"`
+
+	// Revision is the store's revision at which it was written; 0: not from the store.
+	Revision int64 `json:"-"`
 }

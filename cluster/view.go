@@ -21,6 +21,7 @@ type View struct {
 	ElectingSince Instant           // when this member first saw State.Term in phase electing; 0: not electing
 	Request       *Request          // an operator's, for State.Term
 	RequestSince  Instant           // when this member first saw it
+	Asked         string            // the newest request that this member itself stands by; see Beat.Asked
 	Promised      Term              // on this member's disk
 	Postgres      Postgres
 	Relay         Relay
@@ -130,6 +131,9 @@ type Beat struct {
 	Addresses      []string // floating addresses that are on its interfaces
 	Sessions       int32    // client sessions in its router
 	StallMS        uint32   // how late the sender itself was at worst in the last second
-	Wall           int64    // the sender's clock, milliseconds since 1970; to be shown and warned of, never decided upon
-	Note           string   // what it is busy with, a phrase; shown by status
+	// Asked is the ID of the newest request that the store has acknowledged to the sender. One whose outcome stayed unknown
+	// never appears here, so that it is not carried out however late it is recorded.
+	Asked string
+	Wall  int64  // the sender's clock, milliseconds since 1970; to be shown and warned of, never decided upon
+	Note  string // what it is busy with, a phrase; shown by status
 }

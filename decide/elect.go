@@ -24,7 +24,7 @@ func election(v cluster.View) []cluster.Action {
 		}
 	}
 	acts := report(v)
-	if r := v.Request; r != nil && r.Kind == cluster.Forced && r.Term == v.State.Term {
+	if r := asked(v); r != nil && r.Kind == cluster.Forced {
 		// In a term of its own: a request is over with its term, and would otherwise ask for one election more.
 		next := nextTerm(v, r.By+" accepted that commits may be lost")
 		next.Force, next.Prefer = true, r.To
@@ -39,7 +39,7 @@ func election(v cluster.View) []cluster.Action {
 // the report. Only data that is whole may report.
 func report(v cluster.View) []cluster.Action {
 	p := v.Postgres
-	if p.Data != cluster.DataReady || touching(v) {
+	if p.Data != cluster.DataReady || touching(v) || leaving(v) {
 		return nil // until a rewind or clone of the term before has really ended, the data may change under the report
 	}
 	if !p.Running {

@@ -17,11 +17,21 @@ func follow(v cluster.View) []cluster.Action {
 	if !p.Running {
 		return startUnlessFailed(v)
 	}
+	if leaving(v) {
+		return nil
+	}
 	compared := p.Up || p.Rejoined == s.Term // NeedsOut has compared, or there is nothing to compare
 	if s.Phase != cluster.Reigning || !compared || !p.Recovery || v.Relay.Term == s.Term || !v.Relay.Held || MustDetach(v) {
 		return nil
 	}
 	return []cluster.Action{cluster.Attach{Term: s.Term}}
+}
+
+// leaving reports whether a promotion in an earlier term was told to end and has not yet: PostgreSQL may still carry it out.
+// With WAL of the new term behind it, it would take a number above the new term's, and count as the most advanced later.
+func leaving(v cluster.View) bool {
+	_, ok := v.Doing.(cluster.Promote)
+	return ok
 }
 
 // startUnlessFailed starts the standby. Under a reigning primary one that did not start is cloned anew; in an election

@@ -9,9 +9,9 @@ import (
 // handover carries out an operator's request on the reigning primary. Its last step, the stop, makes abdicate begin the
 // election that prefers the target.
 func handover(v cluster.View) []cluster.Action {
-	r := v.Request
-	if r == nil || r.Term != v.State.Term {
-		return nil
+	r := asked(v)
+	if r == nil {
+		return abandoned(v)
 	}
 	switch r.Kind {
 	case cluster.Switchover:
@@ -36,8 +36,44 @@ func handover(v cluster.View) []cluster.Action {
 
 // switching reports whether a switchover is still asked for.
 func switching(v cluster.View) bool {
+	r := asked(v)
+	return r != nil && r.Kind == cluster.Switchover
+}
+
+// asked is the request that is to be carried out in this term; nil: none.
+func asked(v cluster.View) *cluster.Request {
+	if r := v.Request; r != nil && r.Term == v.State.Term && Stands(v, *r) {
+		return r
+	}
+	return nil
+}
+
+// Stands reports whether the member that recorded the request says that it was acknowledged. A proposal that timed out
+// without a majority can be recorded when the majority is back, and its operator knows it as failed; who recorded it then
+// never stands by it. No clock is needed for that, nor a fresh beat: what was acknowledged once stays so. A switchover
+// that has begun was stood by when it began.
+func Stands(v cluster.View, r cluster.Request) bool {
+	if r.From == v.Self {
+		return r.Begun || v.Asked == r.ID
+	}
+	return r.Begun || r.From != "" && v.Peers[r.From].Beat.Asked == r.ID
+}
+
+// abandoned takes back a request that nobody stands by: recorded too late, or by a member that is gone. It does nothing, and
+// is only in the way of whoever looks.
+func abandoned(v cluster.View) []cluster.Action {
 	r := v.Request
-	return r != nil && r.Term == v.State.Term && r.Kind == cluster.Switchover
+	if r == nil || r.Term != v.State.Term || v.Now-v.RequestSince < settling {
+		return nil
+	}
+	return []cluster.Action{cluster.Refuse{Request: *r, Why: fmt.Sprintf("%s does not stand by it: it was recorded after its operator had been told that it failed, or %s is gone", orNobody(r.From), orNobody(r.From))}}
+}
+
+func orNobody(name string) string {
+	if name == "" {
+		return "nobody"
+	}
+	return name
 }
 
 // settling is how long a request waits for what may pass by itself: a target that is just coming back.

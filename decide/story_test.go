@@ -108,7 +108,11 @@ func step(v *cluster.View, w []string) ([]string, error) {
 	case "report":
 		v.Reports[w[1]] = cluster.Report{Term: v.State.Term, Member: w[1], Position: p.position("at"), Priority: 100}
 	case "request":
-		v.Request = &cluster.Request{ID: "r", Kind: cluster.RequestKind(w[1]), Term: v.State.Term, To: args["to"], By: "alice", Begun: p.has("begun")}
+		v.Request = &cluster.Request{ID: "r", Kind: cluster.RequestKind(w[1]), Term: v.State.Term, To: args["to"], By: "alice", From: v.Self, Begun: p.has("begun")}
+		v.RequestSince = v.Now
+		if v.Asked = "r"; args["from"] != "" {
+			v.Request.From, v.Asked = args["from"], ""
+		}
 	case "standbys":
 		v.Postgres.Standbys = nil
 		for _, s := range w[1:] {
@@ -303,6 +307,8 @@ func (p *parser) peer(v *cluster.View, name string) {
 	for _, k := range p.keys {
 		val := p.args[k]
 		switch k {
+		case "asked":
+			x.Beat.Asked = "r"
 		case "silent":
 			x.Heard = v.Now - p.duration(k)
 		case "deaf_for": // the primary's

@@ -107,7 +107,7 @@ func campaign(v cluster.View) []cluster.Action {
 	if s.Primary == v.Self {
 		return abdicate(v)
 	}
-	if r := v.Request; r != nil && r.Term == s.Term && (r.Kind == cluster.Failover || r.Kind == cluster.Forced) {
+	if r := asked(v); r != nil && (r.Kind == cluster.Failover || r.Kind == cluster.Forced) {
 		next := nextTerm(v, fmt.Sprintf("%s asked for a failover", r.By))
 		next.Prefer, next.Avoid, next.Force = r.To, s.Primary, r.Kind == cluster.Forced
 		return []cluster.Action{cluster.Write{Cause: "failover asked for", Next: next}}
@@ -143,7 +143,7 @@ const hopeless = 3
 // acknowledging.
 func abdicate(v cluster.View) []cluster.Action {
 	s, p := v.State, v.Postgres
-	if v.Settings.Paused && v.Request == nil {
+	if v.Settings.Paused && asked(v) == nil {
 		return nil
 	}
 	why := ""
@@ -174,7 +174,7 @@ func abdicate(v cluster.View) []cluster.Action {
 	}
 	next := nextTerm(v, fmt.Sprintf("%s gives up: %s", v.Self, why))
 	next.Avoid = v.Self
-	if r := v.Request; r != nil && r.Term == s.Term && r.Kind == cluster.Switchover {
+	if r := asked(v); r != nil && r.Kind == cluster.Switchover {
 		next.Reason = fmt.Sprintf("%s asked for a switchover", r.By)
 		next.Prefer, next.Avoid = r.To, v.Self
 		if r.To == v.Self {

@@ -11,7 +11,7 @@ func Beat(v cluster.View) cluster.Beat {
 	b := cluster.Beat{
 		From: v.Self, Promised: v.Promised, Admitted: v.Admitted, Attached: v.Relay.Term,
 		Position: p.Position, Replayed: p.Replayed, Data: p.Data, Up: p.Up, Recovery: p.Recovery,
-		Readable: Readable(v), NeedsOut: NeedsOut(v), Suspects: Suspects(v), Holding: held(v),
+		Readable: Readable(v), NeedsOut: NeedsOut(v), Suspects: Suspects(v), Holding: held(v), Asked: v.Asked,
 	}
 	b.Term = newestTerm(v)
 	for _, m := range v.Members {

@@ -189,7 +189,7 @@ func (n *Node) adminTLS() *tls.Config {
 func (n *Node) openAgent() error {
 	cfg := agent.Config{
 		Self: n.cfg.Name, Cluster: n.cfg.Cluster, StateDir: n.cfg.StateDir, Store: n.store, Beats: n.beats, Router: n.router,
-		Log: n.log.With("part", "agent"), Settings: n.agreed.settings, OnView: n.onView, Extra: n.completeBeat,
+		Log: n.log.With("part", "agent"), Settings: n.agreed.settings, OnView: n.onView, Asked: n.asked, Extra: n.completeBeat,
 		Probe: relay.Probe, Members: func() []cluster.Member { return *n.members.Load() },
 	}
 	var err error

@@ -61,8 +61,11 @@ func (n *Node) CancelSwitchover(ctx context.Context, _ api.CancelRequest, progre
 	}
 	ctx, cancel := context.WithTimeout(ctx, storeTime)
 	defer cancel()
-	if err := n.store.DeleteRequest(ctx); err != nil {
-		return api.Errorf(api.Unavailable, "withdraw the request: %w", err)
+	switch err := n.store.WithdrawRequest(ctx, v.Request.ID); {
+	case errors.Is(err, store.ErrNotFound):
+		return api.Errorf(api.NotFound, "the %s is over already", v.Request.Kind)
+	case err != nil:
+		return n.noMajority("withdraw the request", err)
 	}
 	progress(api.Progress{Step: "withdrawn", Text: "the request is withdrawn"})
 	return nil
@@ -321,20 +324,58 @@ func (n *Node) request(ctx context.Context, kind cluster.RequestKind, to string,
 	if err != nil {
 		return err
 	}
-	if v.Request != nil {
-		return api.Errorf(api.Conflict, "%s asked by %s is under way already", v.Request.Kind, v.Request.By)
+	if v.Request != nil && decide.Stands(v, *v.Request) {
+		return underWay(*v.Request)
 	}
 	id := make([]byte, 8)
 	_, _ = rand.Read(id)
-	req := cluster.Request{ID: hex.EncodeToString(id), Kind: kind, Term: v.State.Term, To: to, By: by.Operator, At: time.Now().UnixMilli()}
-	sctx, cancel := context.WithTimeout(ctx, storeTime)
-	err = n.store.PutRequest(sctx, req)
-	cancel()
-	if err != nil {
-		return n.noMajority(fmt.Sprintf("record the %s (if the outcome is unknown it may still begin when the majority is back: see standfast status)", kind), err)
+	req := cluster.Request{ID: hex.EncodeToString(id), Kind: kind, Term: v.State.Term, To: to, By: by.Operator, From: n.cfg.Name, At: time.Now().UnixMilli()}
+	if err := n.record(ctx, v, req); err != nil {
+		return err
 	}
 	progress(api.Progress{Step: "asked", Text: fmt.Sprintf("%s of term %d asked for", kind, req.Term)})
 	return n.follow(ctx, req, progress)
+}
+
+// record writes a request over what is there, unless that is still to be carried out, and stands by it once the store has
+// acknowledged it. One whose outcome is unknown may be recorded later, but nobody will stand by it.
+func (n *Node) record(ctx context.Context, v cluster.View, req cluster.Request) error {
+	n.asking.Lock()
+	defer n.asking.Unlock()
+	ctx, cancel := context.WithTimeout(ctx, storeTime)
+	defer cancel()
+	v.Asked = n.asked()
+	what := fmt.Sprintf("record the %s (it will not be carried out)", req.Kind)
+	old, err := n.store.Request(ctx)
+	switch {
+	case err != nil && !errors.Is(err, store.ErrNotFound):
+		return n.noMajority(what, err)
+	case err == nil && old.Term == req.Term && decide.Stands(v, old):
+		return underWay(old)
+	}
+	switch _, err := n.store.PutRequest(ctx, req, old.Revision); {
+	case errors.Is(err, store.ErrConflict):
+		return api.Errorf(api.Conflict, "somebody else has asked for something in this moment: see standfast status")
+	case err != nil:
+		return n.noMajority(what, err)
+	}
+	n.stoodBy.Store(&req.ID)
+	if n.agent != nil {
+		n.agent.Wake()
+	}
+	return nil
+}
+
+func underWay(r cluster.Request) error {
+	return api.Errorf(api.Conflict, "%s asked by %s is under way already", r.Kind, r.By)
+}
+
+// asked is the ID of the newest request that the store has acknowledged to this member.
+func (n *Node) asked() string {
+	if id := n.stoodBy.Load(); id != nil {
+		return *id
+	}
+	return ""
 }
 
 // follow watches a request until it is carried out or refused.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -11,6 +12,7 @@ import (
 	"standfast/agent"
 	"standfast/api"
 	"standfast/cluster"
+	"standfast/decide"
 	"standfast/postgres"
 	"standfast/store"
 )
@@ -55,14 +57,16 @@ func TestRefusals(t *testing.T) {
 		kind api.Kind
 		want string
 	}{
-		"no state":         {func(v *cluster.View) { v.State = nil }, switchover(api.SwitchoverRequest{}), api.Unavailable, "majority"},
-		"another leader":   {same, switchover(api.SwitchoverRequest{Leader: "pg2"}), api.Precondition, "pg1 is"},
-		"electing":         {func(v *cluster.View) { v.State.Phase, v.State.Primary = cluster.Electing, "" }, switchover(api.SwitchoverRequest{}), api.Conflict, "still electing"},
-		"to itself":        {same, switchover(api.SwitchoverRequest{Candidate: "pg1"}), api.Conflict, "pg1 is the primary already"},
-		"to nobody":        {same, switchover(api.SwitchoverRequest{Candidate: "pg9"}), api.Invalid, "pg9 is not a member"},
-		"to no candidate":  {func(v *cluster.View) { v.Members[2].Priority = 0 }, switchover(api.SwitchoverRequest{Candidate: "pg3"}), api.Conflict, "pg3 is not a candidate"},
-		"to a witness":     {func(v *cluster.View) { v.Members[2].Kind = cluster.Witness }, switchover(api.SwitchoverRequest{Candidate: "pg3"}), api.Conflict, "witness"},
-		"one is under way": {func(v *cluster.View) { v.Request = &cluster.Request{Kind: cluster.Failover, By: "ann"} }, switchover(api.SwitchoverRequest{}), api.Conflict, "failover asked by ann"},
+		"no state":        {func(v *cluster.View) { v.State = nil }, switchover(api.SwitchoverRequest{}), api.Unavailable, "majority"},
+		"another leader":  {same, switchover(api.SwitchoverRequest{Leader: "pg2"}), api.Precondition, "pg1 is"},
+		"electing":        {func(v *cluster.View) { v.State.Phase, v.State.Primary = cluster.Electing, "" }, switchover(api.SwitchoverRequest{}), api.Conflict, "still electing"},
+		"to itself":       {same, switchover(api.SwitchoverRequest{Candidate: "pg1"}), api.Conflict, "pg1 is the primary already"},
+		"to nobody":       {same, switchover(api.SwitchoverRequest{Candidate: "pg9"}), api.Invalid, "pg9 is not a member"},
+		"to no candidate": {func(v *cluster.View) { v.Members[2].Priority = 0 }, switchover(api.SwitchoverRequest{Candidate: "pg3"}), api.Conflict, "pg3 is not a candidate"},
+		"to a witness":    {func(v *cluster.View) { v.Members[2].Kind = cluster.Witness }, switchover(api.SwitchoverRequest{Candidate: "pg3"}), api.Conflict, "witness"},
+		"one is under way": {func(v *cluster.View) {
+			v.Request, v.Asked = &cluster.Request{ID: "1", From: "pg1", Kind: cluster.Failover, By: "ann"}, "1"
+		}, switchover(api.SwitchoverRequest{}), api.Conflict, "failover asked by ann"},
 		"nothing to cancel": {same, func(n *Node, p func(api.Progress)) error {
 			return n.CancelSwitchover(context.Background(), api.CancelRequest{}, p)
 		}, api.NotFound, "no switchover"},
@@ -148,6 +152,41 @@ func asked(t *testing.T, n *Node, do func(context.Context, func(api.Progress)) e
 	return req, h, ended
 }
 
+// TestRequestOfUnknownOutcome: whoever was told that a request could not be recorded never stands by it, even if the store
+// has recorded it, so that it is not carried out; and it is not in the way of the next.
+func TestRequestOfUnknownOutcome(t *testing.T) {
+	n, m := bare(t, "pg1")
+	see(n, reigning(n))
+	m.LoseAnswers(1, true)
+	err := n.Switchover(t.Context(), api.SwitchoverRequest{Candidate: "pg2"}, func(api.Progress) {})
+	if kindOf(err) != api.Unavailable || !strings.Contains(err.Error(), "will not be carried out") {
+		t.Errorf("%v", err)
+	}
+	late, err := n.store.Request(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	v := reigning(n)
+	v.Request, v.Asked = &late, n.asked()
+	if decide.Stands(v, late) || slices.ContainsFunc(decide.Decide(v), func(x cluster.Action) bool { _, ok := x.(cluster.Handover); return ok }) {
+		t.Errorf("it is stood by, and decided is %v", decide.Decide(v))
+	}
+	see(n, v)
+	ctx, cancel := context.WithCancel(t.Context())
+	err = n.Switchover(ctx, api.SwitchoverRequest{Candidate: "pg2"}, func(p api.Progress) {
+		if p.Step == "asked" {
+			cancel()
+		}
+	})
+	if !errors.Is(err, context.Canceled) {
+		t.Errorf("the next one: %v", err)
+	}
+	now, err := n.store.Request(t.Context())
+	if v.Asked = n.asked(); err != nil || now.ID == late.ID || !decide.Stands(v, now) {
+		t.Errorf("%+v, %v", now, err)
+	}
+}
+
 // TestSwitchoverIsFollowed through its terms until the new primary lets clients in.
 func TestSwitchoverIsFollowed(t *testing.T) {
 	for name, c := range map[string]struct {
@@ -209,7 +248,7 @@ func TestRefusedSwitchover(t *testing.T) {
 	if err := n.store.PutNote(t.Context(), store.Note{At: req.At + 1, Member: "pg1", Kind: "refused", Text: "pg2 is not streaming"}); err != nil {
 		t.Fatal(err)
 	}
-	if err := n.store.DeleteRequest(t.Context()); err != nil {
+	if err := n.store.WithdrawRequest(t.Context(), req.ID); err != nil {
 		t.Fatal(err)
 	}
 	see(n, reigning(n))
@@ -298,7 +337,7 @@ func TestRaisedOnStandbysFirst(t *testing.T) {
 			if !errors.Is(err, context.Canceled) {
 				t.Errorf("%v", err)
 			}
-			if err := n.store.DeleteRequest(t.Context()); err != nil {
+			if err := n.store.WithdrawRequest(t.Context(), n.asked()); err != nil {
 				t.Errorf("no request was recorded: %v", err)
 			}
 		})

@@ -39,6 +39,8 @@ type agent struct {
 	seq           uint64
 	route         cluster.Route
 	beat          cluster.Beat
+	requestSince  cluster.Instant
+	asked         string // the newest request that the store has acknowledged to it
 
 	woken   bool
 	list    []cluster.Action // what is left of it
@@ -69,6 +71,7 @@ func newAgent(h *host) *agent {
 // begin adopts what runs and starts ticking. WAL senders older than the newest change of the names are ended, as the
 // earlier agent may not have come to it.
 func (a *agent) begin() {
+	a.endPromotion()
 	if s := a.h.pg; s != nil && !s.dead {
 		for _, x := range slices.Clone(s.senders) {
 			if x.born < s.changes && !a.w.flaw(KeepOldSenders) {
@@ -143,6 +146,9 @@ func (a *agent) checked(sent cluster.Instant) {
 func (a *agent) learn(s *snap) {
 	if s.rev <= a.snap.rev && a.snap.rev > 0 {
 		return
+	}
+	if r := s.request; r != nil && (a.snap.request == nil || a.snap.request.ID != r.ID) {
+		a.requestSince = a.h.clock()
 	}
 	a.snap = s
 	if s.state != nil {

@@ -19,6 +19,9 @@
 //     list ends there; Decide goes on being called. One that is under way (View.Doing) and returned again is the same
 //     one. A Rewind, Clone or Handover under way that is no longer returned is cancelled; other slow actions end by
 //     themselves. A Rewind or Clone that was cancelled stays in the View until it has really ended.
+//   - A Promote that ends before PostgreSQL has carried it out, though it was told to, ends by killing the server; so does the
+//     adoption of a server that an earlier life of the agent has left so. Until then it stays in the View too.
+//   - A request is stood by (View.Asked) only once the store has acknowledged it to the member that recorded it.
 //   - Fence and Promise wait for nothing: they cancel the slow action, and an action that is waiting for the store.
 //   - Promote, Admit, Attach, Rewind and Clone look again right before they act: at the newest record known, Rewind and
 //     Clone at one read linearizably. Right before they mark the data as half made these two look at the promise, which

@@ -358,12 +358,8 @@ func (w *world) comeBack(p, ahead *host, tries int) {
 	w.after(50*ms, func() { w.comeBack(p, ahead, tries-1) })
 }
 
-// ask puts an operator's request into the store.
+// ask is an operator's request, of any member.
 func (w *world) ask(kind cluster.RequestKind) {
-	st := w.store.snap.state
-	if st == nil {
-		return
-	}
 	to := ""
 	if w.chance(0.5) {
 		to = w.hosts[w.rng.IntN(w.plan.Data)].name
@@ -371,9 +367,50 @@ func (w *world) ask(kind cluster.RequestKind) {
 	w.request(kind, to)
 }
 
+// request has an operator ask one of the members whose agents live.
 func (w *world) request(kind cluster.RequestKind, to string) {
-	w.configure(func(s *snap) {
-		s.request = &cluster.Request{ID: fmt.Sprint(s.rev), Kind: kind, Term: s.term(), To: to, By: "an operator"}
+	var there []*agent
+	for _, h := range w.hosts {
+		if h.agent != nil && h.agent.state != nil {
+			there = append(there, h.agent)
+		}
+	}
+	if len(there) > 0 {
+		there[w.rng.IntN(len(there))].request(kind, to)
+	}
+}
+
+// request records an operator's wish over what is there, and stands by it only if the store says in time that it has. By is
+// different for each, so that what came of it is seen in the record.
+func (a *agent) request(kind cluster.RequestKind, to string) {
+	w := a.w
+	w.asked++
+	r := cluster.Request{ID: fmt.Sprint(w.asked), Kind: kind, Term: a.state.Term, To: to, By: fmt.Sprintf("operator %d", w.asked), From: a.h.name}
+	old := int64(0)
+	if q := a.snap.request; q != nil {
+		old = q.Revision
+	}
+	w.truth.open[r.By] = true // until its operator learns that it is recorded
+	if w.flaw(AbandonedStands) {
+		a.asked = r.ID
+	}
+	w.store.do(a, func(s *snap) bool {
+		have := int64(0)
+		if s.request != nil {
+			have = s.request.Revision
+		}
+		if have != old {
+			return false
+		}
+		r.Revision = s.rev
+		s.request = &r
+		return true
+	}, func(o outcome, _ *snap) {
+		if o == applied {
+			delete(w.truth.open, r.By)
+			a.asked = r.ID
+			a.wake()
+		}
 	})
 }
 

@@ -21,5 +21,7 @@ const (
 	Unsettled                          // a write of unknown outcome is forgotten
 	StaleAck                           // the sender of a member that enters the rule may be older than its entry
 	TouchLate                          // a leave to touch data is not looked at again where the marker is written
+	AbandonedStands                    // a request is stood by before the store has acknowledged it
+	PromotionLeft                      // a promotion that was told to end is left to PostgreSQL, which carries it out
 	DialAnywhere                       // a relay carries whatever the timeline of the server that it reached
 )

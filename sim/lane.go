@@ -45,7 +45,7 @@ func (a *agent) step() {
 // told reports whether the beat has news that must not wait for the next tick.
 func told(b, o cluster.Beat) bool {
 	return b.Term != o.Term || b.Admitted != o.Admitted || b.Attached != o.Attached || b.Up != o.Up ||
-		b.NeedsOut != o.NeedsOut || len(b.Suspects) != len(o.Suspects)
+		b.NeedsOut != o.NeedsOut || b.Asked != o.Asked || len(b.Suspects) != len(o.Suspects)
 }
 
 func urgent(x cluster.Action) bool {
@@ -96,7 +96,8 @@ func (a *agent) reconcile(acts []cluster.Action) {
 	}
 }
 
-// cancelSlow tells the slow action to end. A rewind or clone does so in its own time, and is shown as under way meanwhile.
+// cancelSlow tells the slow action to end. A rewind or clone does so in its own time, and is shown as under way meanwhile; so is
+// a promotion that PostgreSQL has been told of, and that is ended by ending the server.
 func (a *agent) cancelSlow() {
 	if a.slow == nil || a.slow.cancelled {
 		return
@@ -104,6 +105,16 @@ func (a *agent) cancelSlow() {
 	op := a.slow
 	a.w.trace(a.h.name, "cancels %s", op.act)
 	op.cancelled = true
+	if s := a.h.pg; s != nil && s.unkept() && !a.w.flaw(PromotionLeft) {
+		a.after(a.w.between(0, 20*ms), func() {
+			if a.slow == op {
+				a.endPromotion()
+				a.dropSlow()
+				a.wake()
+			}
+		})
+		return
+	}
 	if !touches(op.act) {
 		a.dropSlow()
 		return
@@ -115,6 +126,17 @@ func (a *agent) cancelSlow() {
 		}
 	})
 }
+
+// endPromotion kills a server that has been told to promote itself and has not yet.
+func (a *agent) endPromotion() {
+	if s := a.h.pg; s != nil && s.unkept() && !a.w.flaw(PromotionLeft) {
+		a.w.trace(a.h.name, "kills the server that was told to promote itself")
+		a.h.kill()
+	}
+}
+
+// unkept reports whether the server was told to promote itself and has not yet.
+func (s *server) unkept() bool { return s.told && s.recovery && !s.dead }
 
 // dropSlow is the end of the slow action, wherever it stands.
 func (a *agent) dropSlow() {

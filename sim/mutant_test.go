@@ -63,6 +63,8 @@ var (
 	revenants = scene(3*time.Second, "there-and-back")
 	turns     = scene(300*ms, "failover", "failover", "power-primary", "isolate-primary", "uneven")
 	unaware   = scene(200*ms, "failover", "failover", "agent-pause-primary", "agent-pause-primary", "uneven", "isolate-primary")
+	leftover  = scene(300*ms, "failover", "failover", "agent-pause", "agent-pause", "disk-hangs", "agent-kill")
+	late      = scene(300*ms, "failover", "switchover", "store-outage", "isolate")
 	splits    = scene(600*ms, "isolate-primary", "isolate", "cut-one-way", "agent-pause-primary", "agent-kill", "slow")
 )
 
@@ -71,6 +73,14 @@ var mutants = []mutant{
 	{name: "a report before the receiver is gone", by: []Invariant{Sworn}, plan: crashes, view: func(v *cluster.View) {
 		v.Relay.Held = v.Relay.Held || v.Relay.Term == 0
 	}},
+	{name: "a promotion left to PostgreSQL when its term is over", by: []Invariant{Kept, Sworn, Unique}, plan: leftover, flaws: PromotionLeft, within: 1000},
+	{name: "a request carried out though nobody stands by it", by: []Invariant{Asked}, plan: late, view: func(v *cluster.View) {
+		if v.Request != nil {
+			r := *v.Request
+			r.From, v.Request, v.Asked = v.Self, &r, r.ID
+		}
+	}},
+	{name: "a request stood by before it is acknowledged", by: []Invariant{Asked}, plan: late, flaws: AbandonedStands},
 	{name: "n-k reports suffice", by: []Invariant{Kept}, plan: crashes, view: func(v *cluster.View) {
 		if electing(v) {
 			s := *v.State
@@ -280,7 +290,7 @@ func TestMutants(t *testing.T) {
 
 // TestScenes plays the mutants' plans with nothing broken.
 func TestScenes(t *testing.T) {
-	for _, p := range []Plan{crashes, pauses, changes, splits, frozen, dials, outages, five(splits), five(patchy), async(splits), entries, five(revenants), turns, unaware} {
+	for _, p := range []Plan{crashes, pauses, changes, splits, frozen, dials, outages, five(splits), five(patchy), async(splits), entries, five(revenants), turns, unaware, late} {
 		for seed := range uint64(*scenesFlag) {
 			c := Config{Seed: seed + 1, Plan: p, Brain: sound}
 			if o := Run(c); o.Violation != nil {

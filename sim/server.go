@@ -38,6 +38,7 @@ type server struct {
 	replaying bool
 	streamed  bool
 	recv      *receiver
+	told      bool // to promote itself, which it does in its own time
 }
 
 // commit is one transaction on its way to its client.

@@ -193,11 +193,16 @@ func (a *agent) promote(op *slowOp, x cluster.Promote) {
 				return
 			}
 			force := a.state.Force
-			s.after(w.between(10*ms, 60*ms), func() {
+			s.told = true
+			takes := w.between(10*ms, 60*ms)
+			if w.mishap(0.05) {
+				takes += w.between(0, 2*time.Second)
+			}
+			s.after(takes, func() {
 				s.promote(x.Term, force)
 				s.named = s.insert.end()
 			})
-			a.step1(op, w.between(62*ms, 90*ms), func() { a.ends(op, "") })
+			a.step1(op, takes+w.between(2*ms, 30*ms), func() { a.ends(op, "") })
 		})
 	})
 }
@@ -208,6 +213,10 @@ func (a *agent) handover(op *slowOp, to string) {
 	if !s.accepting() || s.recovery {
 		a.step1(op, ms, func() { a.ends(op, "not serving") })
 		return
+	}
+	id := ""
+	if r := a.snap.request; r != nil {
+		id = r.ID
 	}
 	s.holding = true
 	tries := 0
@@ -221,8 +230,13 @@ func (a *agent) handover(op *slowOp, to string) {
 		case s.dead:
 			a.ends(op, "the server is gone")
 		case caught:
-			a.w.store.do(a, begun, func(outcome, *snap) {
-				if !op.over {
+			a.w.store.do(a, begun(id, to), func(o outcome, _ *snap) {
+				switch {
+				case op.over:
+				case o != applied:
+					s.holding = false
+					a.ends(op, "the request was withdrawn")
+				default:
 					a.stop(op, func() { a.ends(op, "") })
 				}
 			})
@@ -237,14 +251,16 @@ func (a *agent) handover(op *slowOp, to string) {
 }
 
 // begun notes in the request that the target has caught up: from now on new connections wait.
-func begun(s *snap) bool {
-	if s.request == nil {
-		return false
+func begun(id, to string) func(*snap) bool {
+	return func(s *snap) bool {
+		if s.request == nil || s.request.ID != id {
+			return false
+		}
+		r := *s.request
+		r.Begun, r.To, r.Revision = true, to, s.rev
+		s.request = &r
+		return true
 	}
-	r := *s.request
-	r.Begun = true
-	s.request = &r
-	return true
 }
 
 // refresh reads the record linearizably right before data is touched, and gives up unless the term is the same and the

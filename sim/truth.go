@@ -1,6 +1,7 @@
 package sim
 
 import (
+	"strings"
 	"time"
 
 	"standfast/cluster"
@@ -30,6 +31,8 @@ const (
 	Untouched Invariant = "data untouched"
 	// Proven: clients are admitted only when the term's row is on K disks of the recorded rule.
 	Proven Invariant = "admission proven"
+	// Asked: no term begins because of a request whose operator was not told that it is recorded.
+	Asked Invariant = "only what was asked"
 	// Agreed: the record goes forward only: terms rise, one winner a term, the rule frozen when an election begins, and
 	// nobody counts in its own rule.
 	Agreed Invariant = "record agreed"
@@ -47,6 +50,7 @@ type truth struct {
 	lost      int
 	disksLost int
 	timelines map[cluster.Timeline]*branch
+	open      map[string]bool // operators who have not been told that their request is recorded
 }
 
 func (t *truth) diskLost() { t.disksLost++ }
@@ -177,6 +181,11 @@ func (t *truth) recorded(old, next *cluster.State) {
 	}
 	if old != nil {
 		t.forward(old, next)
+	}
+	for by := range t.open {
+		if next.Phase == cluster.Electing && strings.HasPrefix(next.Reason, by+" ") {
+			t.w.broken(Asked, "term %d: %s, though nobody was told that this is recorded", next.Term, next.Reason)
+		}
 	}
 	for _, m := range next.Rule.Of {
 		if t.w.host(m).touching {

@@ -15,7 +15,7 @@ func (a *agent) view() cluster.View {
 	v := cluster.View{
 		Now: now, Wall: int64(a.w.now / ms), Self: a.h.name, Members: a.snap.members, Settings: a.snap.settings,
 		State: a.state, StoreOK: a.okAt > 0 && now-a.okAt < time.Second, Promised: a.promised, Postgres: a.postgres(),
-		Relay: a.relay.view(), Admitted: a.admitted, Peers: a.peers, Since: a.since, LastFlap: a.lastFlap,
+		Relay: a.relay.view(), Admitted: a.admitted, Peers: a.peers, Asked: a.asked, Since: a.since, LastFlap: a.lastFlap,
 	}
 	if a.state != nil {
 		t := a.state.Term
@@ -29,7 +29,7 @@ func (a *agent) view() cluster.View {
 			v.ElectingSince = a.electingSince
 		}
 		if r := a.snap.request; r != nil && r.Term == t {
-			v.Request = r
+			v.Request, v.RequestSince = r, a.requestSince
 		}
 		if a.leaseOf == t {
 			v.LeaseFrom = a.leaseAt

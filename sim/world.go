@@ -82,6 +82,7 @@ type world struct {
 	archive []*rec // the newest archived record of each branch
 	calm    bool   // faults are over
 	steps   int
+	asked   int // requests of operators so far
 	fail    *Violation
 }
 
@@ -105,7 +106,7 @@ func (w *world) build() {
 	for i := range w.links {
 		w.links[i] = make([]link, n)
 	}
-	w.truth = truth{w: w, timelines: map[cluster.Timeline]*branch{}}
+	w.truth = truth{w: w, timelines: map[cluster.Timeline]*branch{}, open: map[string]bool{}}
 	w.store = newStore(w)
 	for i := range n {
 		w.hosts = append(w.hosts, newHost(w, i))

@@ -111,33 +111,47 @@ func (c *Cluster) PutConfig(ctx context.Context, yaml []byte, rev int64) (int64,
 	return rev, nil
 }
 
-// PutRequest records an operator's wish; a newer wish replaces an older one.
-func (c *Cluster) PutRequest(ctx context.Context, r cluster.Request) error {
-	return c.put(ctx, "request", r)
+// PutRequest records an operator's wish in the place of the one of revision rev (0: if there is none), and returns its
+// revision. ErrConflict: surely not written. Any other error: unknown, and it may be written later; whoever gets one does
+// not stand by the request, so that nobody will carry it out.
+func (c *Cluster) PutRequest(ctx context.Context, r cluster.Request, rev int64) (int64, error) {
+	b, err := json.Marshal(r)
+	if err != nil {
+		return 0, fmt.Errorf("write request: %w", err)
+	}
+	if rev, err = c.store.CompareAndPut(ctx, c.prefix+"request", b, rev); err != nil {
+		return 0, fmt.Errorf("write request: %w", err)
+	}
+	return rev, nil
 }
 
 // Request returns the operator's wish by a linearizable read, or ErrNotFound if there is none.
 func (c *Cluster) Request(ctx context.Context) (cluster.Request, error) {
 	var r cluster.Request
-	_, err := c.get(ctx, "request", &r)
+	kv, err := c.get(ctx, "request", &r)
+	r.Revision = kv.Revision
 	return r, err
 }
 
-// WithdrawRequest deletes the request if it is still the one with that ID; ErrNotFound: it is not. A wish that replaces it
-// between the two looks goes with it, and whoever made that sees it gone as after any refusal.
+// WithdrawRequest deletes the request if it is the one with that ID; ErrNotFound: it is not. One that takes its place
+// meanwhile stays.
 func (c *Cluster) WithdrawRequest(ctx context.Context, id string) error {
-	r, err := c.Request(ctx)
-	if err != nil {
-		return err
+	for {
+		r, err := c.Request(ctx)
+		if err != nil {
+			return err
+		}
+		if r.ID != id {
+			return fmt.Errorf("request %s: %w", id, ErrNotFound)
+		}
+		switch err := c.store.CompareAndDelete(ctx, c.prefix+"request", r.Revision); {
+		case err == nil:
+			return nil
+		case !errors.Is(err, ErrConflict): // after one it is looked at again: a switchover may just have begun
+			return fmt.Errorf("delete request %s: %w", id, err)
+		}
 	}
-	if r.ID != id {
-		return fmt.Errorf("request %s: %w", id, ErrNotFound)
-	}
-	return c.DeleteRequest(ctx)
 }
-
-// DeleteRequest withdraws whatever request there is.
-func (c *Cluster) DeleteRequest(ctx context.Context) error { return c.delete(ctx, "request") }
 
 func (c *Cluster) get(ctx context.Context, key string, into any) (KV, error) {
 	kv, err := c.store.Get(ctx, c.prefix+key)

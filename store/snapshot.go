@@ -143,6 +143,7 @@ func (f *folder) put(kv KV) bool {
 	case "request":
 		var r cluster.Request
 		if err = json.Unmarshal(kv.Value, &r); err == nil {
+			r.Revision = kv.Revision
 			f.request = &r
 		}
 	case "config":

@@ -65,6 +65,9 @@ type Store interface {
 	// Delete removes the key. It is no error if there is none.
 	Delete(ctx context.Context, key string) error
 
+	// CompareAndDelete removes the key if its revision is still rev, which is not 0; ErrConflict: it was surely not removed.
+	CompareAndDelete(ctx context.Context, key string, rev int64) error
+
 	// Watch delivers the content of prefix and then every change of it. It reconnects by itself for ever, beginning anew
 	// with a full Update where it could have missed something. The channel is closed when ctx ends or the store is closed.
 	// A slow reader delays only itself.

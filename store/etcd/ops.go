@@ -2,6 +2,7 @@ package etcd
 
 import (
 	"context"
+	"errors"
 	"fmt"
 
 	clientv3 "go.etcd.io/etcd/client/v3"
@@ -66,10 +67,31 @@ func (s *Store) Put(ctx context.Context, key string, value []byte) (int64, error
 // copy has succeeded or somebody else has written, no other copy ever can. With rev 0 that does not hold (the key may be
 // created, deleted, and created again by a late copy), so that it is sent once.
 func (s *Store) CompareAndPut(ctx context.Context, key string, value []byte, rev int64) (int64, error) {
+	rev, err := s.compareAnd(ctx, key, rev, clientv3.OpPut(key, string(value)))
+	if err != nil && !errors.Is(err, store.ErrConflict) {
+		return 0, fmt.Errorf("compare and put %s: %w", key, err)
+	}
+	return rev, err
+}
+
+// CompareAndDelete implements store.Store. It may be sent several times, like CompareAndPut.
+func (s *Store) CompareAndDelete(ctx context.Context, key string, rev int64) error {
+	if rev == 0 {
+		return store.ErrConflict // nothing that exists has it
+	}
+	_, err := s.compareAnd(ctx, key, rev, clientv3.OpDelete(key))
+	if err != nil && !errors.Is(err, store.ErrConflict) {
+		return fmt.Errorf("compare and delete %s: %w", key, err)
+	}
+	return err
+}
+
+// compareAnd does what is asked if the key still has the revision, and returns the store's new one.
+func (s *Store) compareAnd(ctx context.Context, key string, rev int64, do clientv3.Op) (int64, error) {
 	op := func(ctx context.Context, c *clientv3.Client) (*clientv3.TxnResponse, error) {
 		return c.Txn(ctx).
 			If(clientv3.Compare(clientv3.ModRevision(key), "=", rev)).
-			Then(clientv3.OpPut(key, string(value))).
+			Then(do).
 			Commit()
 	}
 	var r *clientv3.TxnResponse
@@ -80,7 +102,7 @@ func (s *Store) CompareAndPut(ctx context.Context, key string, value []byte, rev
 		r, err = repeat(ctx, s, op, func(r *clientv3.TxnResponse) bool { return !r.Succeeded })
 	}
 	if err != nil {
-		return 0, fmt.Errorf("compare and put %s: %w", key, err)
+		return 0, err
 	}
 	s.note(r.Header)
 	if !r.Succeeded {

@@ -194,6 +194,17 @@ func (s *Store) Delete(ctx context.Context, key string) error {
 	return err
 }
 
+// CompareAndDelete implements store.Store.
+func (s *Store) CompareAndDelete(ctx context.Context, key string, rev int64) error {
+	_, err := s.write(ctx, func() (int64, error) {
+		if kv, ok := s.shared.kvs[key]; !ok || kv.Revision != rev {
+			return 0, store.ErrConflict
+		}
+		return s.shared.commit(store.Event{KV: store.KV{Key: key}, Deleted: true}), nil
+	})
+	return err
+}
+
 // Check implements store.Store.
 func (s *Store) Check(ctx context.Context) error {
 	s.shared.mu.Lock()

@@ -60,6 +60,39 @@ func records(t *testing.T, w World, _ string) {
 	}
 }
 
+// requests are written over what their writer saw only, and taken back only by their name.
+func requests(t *testing.T, w World, _ string) {
+	ctx := within(t)
+	s := open(t, w)
+	a, b := store.New(s, "wish"), store.New(open(t, w), "wish")
+	if err := a.WithdrawRequest(ctx, "1"); !errors.Is(err, store.ErrNotFound) {
+		t.Errorf("withdraw of what was never asked: %v, want ErrNotFound", err)
+	}
+	first := must(a.PutRequest(ctx, cluster.Request{ID: "1"}, 0))(t)
+	if _, err := b.PutRequest(ctx, cluster.Request{ID: "2"}, 0); !errors.Is(err, store.ErrConflict) {
+		t.Errorf("a request over an unseen one: %v, want ErrConflict", err)
+	}
+	second := must(b.PutRequest(ctx, cluster.Request{ID: "2"}, first))(t)
+	if err := a.WithdrawRequest(ctx, "1"); !errors.Is(err, store.ErrNotFound) {
+		t.Errorf("withdraw of what was replaced: %v, want ErrNotFound", err)
+	}
+	if err := s.CompareAndDelete(ctx, "/standfast/wish/request", first); !errors.Is(err, store.ErrConflict) {
+		t.Errorf("delete of an older revision: %v, want ErrConflict", err)
+	}
+	if r := must(a.Request(ctx))(t); r.ID != "2" || r.Revision != second {
+		t.Errorf("request %+v", r)
+	}
+	if err := b.WithdrawRequest(ctx, "2"); err != nil {
+		t.Error(err)
+	}
+	if _, err := a.Request(ctx); !errors.Is(err, store.ErrNotFound) {
+		t.Errorf("after it was withdrawn: %v", err)
+	}
+	if err := s.CompareAndDelete(ctx, "/standfast/wish/request", second); !errors.Is(err, store.ErrConflict) {
+		t.Errorf("delete of what is gone: %v, want ErrConflict", err)
+	}
+}
+
 // snapshots follows a cluster through an election.
 func snapshots(t *testing.T, w World, p string) {
 	ctx := within(t)
@@ -87,14 +120,14 @@ func snapshots(t *testing.T, w World, p string) {
 	for _, r := range []cluster.Report{{Term: 3, Member: "old"}, {Term: 4, Member: "pg2"}, {Term: 5, Member: "early"}} {
 		do(ctx, t, func() error { return writer.PutReport(ctx, r) })
 	}
-	do(ctx, t, func() error { return writer.PutRequest(ctx, cluster.Request{ID: "r", Term: 4}) })
+	asked := must(writer.PutRequest(ctx, cluster.Request{ID: "r", Term: 4}, 0))(t)
 	for _, name := range []string{"b", "a"} {
 		do(ctx, t, func() error { return writer.PutMember(ctx, cluster.Member{Name: name}) })
 	}
 	rev := must(writer.PutConfig(ctx, []byte("x"), 0))(t)
 	all := expect("all records", func(s store.Snapshot) bool { return s.Config.Revision == rev })
 	_, reported := all.Reports["pg2"]
-	if !reported || len(all.Reports) != 1 || all.Request == nil || len(all.Members) != 2 || all.Members[0].Name != "a" ||
+	if !reported || len(all.Reports) != 1 || all.Request == nil || all.Request.Revision != asked || len(all.Members) != 2 || all.Members[0].Name != "a" ||
 		all.State.Revision != state.Revision || all.Err != nil {
 		t.Errorf("snapshot %+v", all)
 	}
@@ -107,7 +140,7 @@ func snapshots(t *testing.T, w World, p string) {
 	if all.State.Term != 4 || len(all.Reports) != 1 {
 		t.Errorf("an old snapshot has changed: %+v", all)
 	}
-	do(ctx, t, func() error { return writer.DeleteRequest(ctx) })
+	do(ctx, t, func() error { return writer.WithdrawRequest(ctx, "r") })
 	expect("no request", func(s store.Snapshot) bool { return s.Request == nil })
 
 	put(ctx, t, s, "/standfast/snap/state", []byte("{garbage"))

@@ -48,6 +48,7 @@ func Run(t *testing.T, w World) {
 		"Unknown":         unknown,
 		"Closed":          closed,
 		"Records":         records,
+		"Requests":        requests,
 		"Snapshots":       snapshots,
 		"Pruning":         pruning,
 	} {
@@ -199,15 +200,17 @@ func increment(ctx context.Context, s store.Store, key string) error {
 func unknown(t *testing.T, w World, p string) {
 	s, ctx := open(t, w), within(t)
 	rev := put(ctx, t, s, p+"k", []byte("old"))
+	gone := put(ctx, t, s, p+"gone", nil)
 	thaw := w.Freeze(t)
 	for name, do := range map[string]func(context.Context) error{
-		"put":             func(ctx context.Context) error { _, err := s.Put(ctx, p+"other", nil); return err },
-		"create":          func(ctx context.Context) error { _, err := s.CompareAndPut(ctx, p+"new", nil, 0); return err },
-		"compare and put": func(ctx context.Context) error { _, err := s.CompareAndPut(ctx, p+"k", []byte("new"), rev); return err },
-		"delete":          func(ctx context.Context) error { return s.Delete(ctx, p+"other") },
-		"get":             func(ctx context.Context) error { _, err := s.Get(ctx, p+"none"); return err },
-		"list":            func(ctx context.Context) error { _, err := s.List(ctx, p); return err },
-		"check":           s.Check,
+		"put":                func(ctx context.Context) error { _, err := s.Put(ctx, p+"other", nil); return err },
+		"create":             func(ctx context.Context) error { _, err := s.CompareAndPut(ctx, p+"new", nil, 0); return err },
+		"compare and delete": func(ctx context.Context) error { return s.CompareAndDelete(ctx, p+"gone", gone) },
+		"compare and put":    func(ctx context.Context) error { _, err := s.CompareAndPut(ctx, p+"k", []byte("new"), rev); return err },
+		"delete":             func(ctx context.Context) error { return s.Delete(ctx, p+"other") },
+		"get":                func(ctx context.Context) error { _, err := s.Get(ctx, p+"none"); return err },
+		"list":               func(ctx context.Context) error { _, err := s.List(ctx, p); return err },
+		"check":              s.Check,
 	} {
 		short, cancel := context.WithTimeout(ctx, 600*time.Millisecond)
 		err := do(short)

@@ -6,9 +6,11 @@ import (
 	"context"
 	"errors"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
+	"standfast/api"
 	"standfast/playground/load"
 	"standfast/test/system/rig"
 
@@ -79,4 +81,32 @@ func (s *scene) awaitRefusal(dsn string) {
 		}
 	}
 	s.t.Fatalf("no connection was answered with 57P03; the last ended with: %v", last)
+}
+
+// TestFailoverAskedWithoutMajority: an operator who was told that a failover could not be recorded does not see it begin when
+// the majority is back.
+func TestFailoverAskedWithoutMajority(t *testing.T) {
+	s := begin(t)
+	frozen := s.r.Others(s.primary)
+	for _, n := range frozen {
+		n.Freeze()
+	}
+	ctx, cancel := context.WithTimeout(all, operation)
+	defer cancel()
+	err := s.r.Client().Client.Failover(ctx, api.FailoverRequest{}, progress(t))
+	for _, n := range frozen {
+		n.Thaw()
+	}
+	if err == nil {
+		t.Error("a failover was recorded without a majority")
+	}
+	t.Logf("the operator is told: %v", err)
+	s.end()
+	entries, err := s.r.Client().Client.History(ctx)
+	must(t, err)
+	for _, e := range entries {
+		if uint64(e.Term) > s.term && strings.Contains(e.Reason, "asked for") {
+			t.Errorf("term %d: %s", e.Term, e.Reason)
+		}
+	}
 }
