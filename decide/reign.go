@@ -109,7 +109,9 @@ func admit(v cluster.View) []cluster.Action {
 	if p.TermRow == 0 {
 		return []cluster.Action{cluster.WriteTermRow{Term: s.Term}}
 	}
-	if !s.Rule.Met(func(m string) bool { return flushed(p, m, p.TermRow) }) {
+	// By the names in force too: the WAL sender of a member that has only just entered the recorded rule may be one from before
+	// its data was lost, and is ended when the names take it in (I8).
+	if !s.Rule.Met(func(m string) bool { return p.Names.Has(m) && flushed(p, m, p.TermRow) }) {
 		return nil
 	}
 	return []cluster.Action{cluster.Admit{Term: s.Term}}

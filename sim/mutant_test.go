@@ -64,6 +64,7 @@ var (
 	turns     = scene(300*ms, "failover", "failover", "power-primary", "isolate-primary", "uneven")
 	unaware   = scene(200*ms, "failover", "failover", "agent-pause-primary", "agent-pause-primary", "uneven", "isolate-primary")
 	leftover  = scene(300*ms, "failover", "failover", "agent-pause", "agent-pause", "disk-hangs", "agent-kill")
+	entering  = scene(300*ms, "failover", "bystander-lost", "bystander-lost", "cut-one-way", "half-open", "candidate")
 	late      = scene(300*ms, "failover", "switchover", "store-outage", "isolate")
 	splits    = scene(600*ms, "isolate-primary", "isolate", "cut-one-way", "agent-pause-primary", "agent-kill", "slow")
 )
@@ -74,6 +75,15 @@ var mutants = []mutant{
 		v.Relay.Held = v.Relay.Held || v.Relay.Term == 0
 	}},
 	{name: "a promotion left to PostgreSQL when its term is over", by: []Invariant{Kept, Sworn, Unique}, plan: leftover, flaws: PromotionLeft, within: 1000},
+	{name: "admission by a member that the names do not have yet", by: []Invariant{Proven}, plan: five(entering), within: 3000, acts: func(v cluster.View, acts []cluster.Action) []cluster.Action {
+		if s := v.State; s != nil && s.Primary == v.Self && s.Phase == cluster.Reigning && v.Admitted != s.Term && v.Postgres.Up && !v.Postgres.Recovery && v.Postgres.TermRow != 0 &&
+			s.Rule.Covers(v.Postgres.Names) && len(acts) > 0 && s.Rule.Met(func(m string) bool {
+			return slices.ContainsFunc(v.Postgres.Standbys, func(x cluster.Standby) bool { return x.Name == m && x.Flushed >= v.Postgres.TermRow })
+		}) {
+			return []cluster.Action{cluster.Admit{Term: s.Term}}
+		}
+		return acts
+	}},
 	{name: "a request carried out though nobody stands by it", by: []Invariant{Asked}, plan: late, view: func(v *cluster.View) {
 		if v.Request != nil {
 			r := *v.Request
@@ -163,7 +173,7 @@ var mutants = []mutant{
 	{name: "a dial not checked again", by: []Invariant{Sworn}, plan: dials, flaws: DialUnchecked},
 	{name: "old WAL senders kept after a rule change", by: []Invariant{Covered}, plan: changes, flaws: KeepOldSenders},
 	{name: "leave to touch data got in one term and used in the next", by: []Invariant{Untouched}, plan: unaware, flaws: TouchLate},
-	{name: "a report before a cancelled rewind or clone has ended", by: []Invariant{Sworn}, plan: turns, view: func(v *cluster.View) {
+	{name: "a report before a cancelled rewind or clone has ended", by: []Invariant{Sworn}, plan: turns, within: 1000, view: func(v *cluster.View) {
 		switch v.Doing.(type) {
 		case cluster.Rewind, cluster.Clone:
 			if electing(v) {
