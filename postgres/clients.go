@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -101,10 +102,14 @@ func (s *Server) refusedLine(ctx context.Context, conn *pgx.Conn) (refused, err 
 // endClients ends every client's session, ours and the monitoring role's excepted, and waits until they are gone.
 func (s *Server) endClients(ctx context.Context) error {
 	superuser := s.config().Superuser
+	born, err := s.unnamed()
+	if err != nil {
+		return err
+	}
 	return s.safety.use(ctx, func(conn *pgx.Conn) error {
 		for {
 			// Those that are still logging in first: whoever is done with it by now is in the table.
-			entering, err := s.endEntering()
+			entering, err := s.endEntering(born)
 			if err != nil {
 				return err
 			}
@@ -127,9 +132,30 @@ func (s *Server) endClients(ctx context.Context) error {
 // pg_stat_activity does not list it, and it was let in by the pg_hba.conf of the moment it was born.
 var entering = regexp.MustCompile(`^postgres: .*(\(\d+\)|\[local\]) (initializing|authentication|startup)$`)
 
-// endEntering ends the processes whose clients are logging in, and returns how many there were. Our own sessions are
-// the superuser's, over the Unix socket.
-func (s *Server) endEntering() (int, error) {
+// unnamed lists the children of the postmaster that still go by its own title: their clients have sent no startup packet yet
+// (init_ps_display comes after it, backend_startup.c). It is asked once pg_hba.conf is in force: those that are born later have it.
+func (s *Server) unnamed() ([]int, error) {
+	w := s.postmaster()
+	if w == nil {
+		return nil, nil
+	}
+	pids, err := children(w.pid)
+	if err != nil {
+		return nil, fmt.Errorf("look for connections that have not begun to log in: %w", err)
+	}
+	own := title(w.pid)
+	return slices.DeleteFunc(pids, func(pid int) bool { return title(pid) != own }), nil
+}
+
+// title is what a process shows as its command line; "" if it is gone.
+func title(pid int) string {
+	b, _ := os.ReadFile(fmt.Sprintf("/proc/%d/cmdline", pid))
+	return strings.TrimRight(string(b), "\x00 ")
+}
+
+// endEntering ends the processes whose clients are logging in, and those of the given ones whose clients have not begun to,
+// and returns how many there were. Our own sessions are the superuser's, over the Unix socket.
+func (s *Server) endEntering(unnamed []int) (int, error) {
 	w := s.postmaster()
 	if w == nil {
 		return 0, nil
@@ -138,12 +164,12 @@ func (s *Server) endEntering() (int, error) {
 	if err != nil {
 		return 0, fmt.Errorf("look for sessions that log in: %w", err)
 	}
-	ours := " " + s.config().Superuser + " postgres [local] "
+	ours, own := " "+s.config().Superuser+" postgres [local] ", title(w.pid)
 	n := 0
 	for _, pid := range pids {
-		b, err := os.ReadFile(fmt.Sprintf("/proc/%d/cmdline", pid))
-		title := strings.TrimRight(string(b), "\x00 ")
-		if err != nil || !entering.MatchString(title) || strings.Contains(title, ours) {
+		t := title(pid)
+		early := own != "" && t == own && slices.Contains(unnamed, pid)
+		if !early && (!entering.MatchString(t) || strings.Contains(t, ours)) {
 			continue
 		}
 		n++

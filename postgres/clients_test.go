@@ -2,6 +2,7 @@ package postgres_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net"
 	"os"
@@ -35,8 +36,13 @@ func TestClients(t *testing.T) {
 	}
 	conn, err := dial()
 	must(t, err)
-	slow := enter(t, a) // let in by the open file, and not through the door yet
+	slow := enter(t, a)   // let in by the open file, and not through the door yet
+	silent := greet(t, a) // likewise, and has not even said who it is
 	must(t, a.CloseClients(ctx, true))
+	must(t, silent.SetReadDeadline(time.Now().Add(10*time.Second)))
+	if n, err := silent.Read(make([]byte, 1)); err == nil || errors.Is(err, os.ErrDeadlineExceeded) {
+		t.Fatalf("a client that had not begun to log in is still being listened to: %d bytes, %v", n, err)
+	}
 	if n, err := slow.Read(make([]byte, 1)); err == nil {
 		t.Fatalf("a client that was logging in is still being listened to: %d bytes", n)
 	}
@@ -208,5 +214,21 @@ func enter(t *testing.T, n *node) net.Conn {
 	if _, ok := m.(*pgproto3.AuthenticationSASL); !ok {
 		t.Fatalf("asked for a password, the server sent %T", m)
 	}
+	return c
+}
+
+// greet connects and asks for TLS, so that a process has been born for it, and says no more.
+func greet(t *testing.T, n *node) net.Conn {
+	t.Helper()
+	c, err := net.DialTimeout("tcp", n.addr(), 10*time.Second)
+	must(t, err)
+	t.Cleanup(func() { c.Close() })
+	b, err := (&pgproto3.SSLRequest{}).Encode(nil)
+	must(t, err)
+	_, err = c.Write(b)
+	must(t, err)
+	must(t, c.SetReadDeadline(time.Now().Add(10*time.Second)))
+	_, err = c.Read(make([]byte, 1))
+	must(t, err)
 	return c
 }
