@@ -136,6 +136,19 @@ func (s *steps) animate() {
 	}
 }
 
+// above writes a line that stays, over the one that is written again and again.
+func (s *steps) above(text string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.style.terminal {
+		fmt.Fprint(s.out, "\r\x1b[K")
+	}
+	fmt.Fprintln(s.out, text)
+	if s.style.terminal && s.last != "" {
+		s.draw()
+	}
+}
+
 // end removes the live line.
 func (s *steps) end() {
 	close(s.done)

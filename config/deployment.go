@@ -208,10 +208,20 @@ func (d Deployment) sections() []byte {
 	}
 	for it := m.MapRange(); it.Next(); {
 		if slices.Contains(copied, it.Key().String()) {
-			out = append(append(out, it.KeyValue().String()...), '\n')
+			out = append(append(out, dedent(it.KeyValue().String())...), '\n')
 		}
 	}
 	return out
+}
+
+// dedent moves a section to the first column, wherever it stood.
+func dedent(section string) string {
+	indent := section[:len(section)-len(strings.TrimLeft(section, " "))]
+	lines := strings.Split(section, "\n")
+	for i, l := range lines {
+		lines[i] = strings.TrimPrefix(l, indent)
+	}
+	return strings.Join(lines, "\n")
 }
 
 // withHBA puts lines under bootstrap.postgresql.hba, in place of those that are there.

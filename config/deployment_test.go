@@ -79,6 +79,30 @@ func TestDeploymentMakesMembersFiles(t *testing.T) {
 	}
 }
 
+// TestDeploymentInAnyForm: a section is copied from wherever it stands.
+func TestDeploymentInAnyForm(t *testing.T) {
+	for _, text := range []string{
+		`{cluster: main, members: [{name: pg1, address: 10.0.0.11}], vip: [{address: 10.0.0.50}], bootstrap: {lease: 5s, postgresql: {hba: ["host a b all md5"]}}, applications: [{role: app}]}`,
+		"  cluster: main\n  members: [{name: pg1, address: 10.0.0.11}]\n  bootstrap:\n    lease: 5s\n    postgresql:\n      hba:\n      - host a b all md5\n  # a note\n  vip:\n  - address: 10.0.0.50\n  applications:\n    - role: app\n",
+	} {
+		d, err := config.ParseDeployment("cluster.yml", []byte(text))
+		if err != nil {
+			t.Fatal(err)
+		}
+		made, err := d.RenderNode("pg1")
+		if err != nil {
+			t.Fatal(err)
+		}
+		n, err := config.ParseNode("pg1", made, nil, nil)
+		if err != nil {
+			t.Fatalf("%v\n%s", err, made)
+		}
+		if want := d.Node("pg1"); !reflect.DeepEqual(n, want) {
+			t.Errorf("reads\n%+v, want\n%+v\nfrom\n%s", n, want, made)
+		}
+	}
+}
+
 func TestDeploymentMistakes(t *testing.T) {
 	for change, want := range map[string]string{
 		"cluster: main=cluster: Main":              `cluster.yml: line 1, column 1: cluster: "Main" can't name a cluster`,

@@ -50,6 +50,7 @@ type Answer struct {
 // Response is an answer over HTTP.
 type Response struct {
 	Status int    `json:"status"` // 0: none
+	Body   string `json:"body,omitempty"`
 	Error  string `json:"error,omitempty"`
 }
 

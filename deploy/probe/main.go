@@ -149,7 +149,11 @@ func get(ctx context.Context, url string) Response {
 		return Response{Error: err.Error()}
 	}
 	defer resp.Body.Close()
-	return Response{Status: resp.StatusCode}
+	body, err := io.ReadAll(io.LimitReader(resp.Body, 1<<20))
+	if err != nil {
+		return Response{Error: err.Error()}
+	}
+	return Response{Status: resp.StatusCode, Body: string(body)}
 }
 
 // loginTime bounds a session: a router holds a connection while there is no primary.

@@ -43,7 +43,8 @@ var may = map[string][]string{
 
 	"deploy/probe":  {"config", "ops/preflight", "packaging", "vip"},
 	"deploy/plan":   {"cluster", "config", "deploy/probe"},
-	"deploy/remote": {"deploy/probe", "packaging"},
+	"deploy/remote": {"config", "deploy", "deploy/probe", "packaging"},
+	"deploy":        {"api", "certs", "cluster", "config", "deploy/plan", "deploy/probe", "packaging", "pgconf"},
 
 	"api":        {"cluster"},
 	"api/client": {"cluster", "api"},

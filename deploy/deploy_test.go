@@ -1,0 +1,235 @@
+package deploy_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"standfast/config"
+	"standfast/deploy"
+	"standfast/deploy/probe"
+
+	"go.uber.org/goleak"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+func run(t *testing.T, s *deploy.Site, o deploy.Options) (deploy.Changed, []deploy.Event, error) {
+	t.Helper()
+	var told []deploy.Event
+	o.Tell = func(e deploy.Event) { told = append(told, e) }
+	changed, err := deploy.Run(t.Context(), s, o)
+	return changed, told, err
+}
+
+// done fails unless every host is as a deployment leaves it.
+func done(t *testing.T, w *world) {
+	t.Helper()
+	for _, name := range w.order {
+		h := w.hosts[name]
+		if h.packages["postgresql-17"] == "" || h.packages["polkitd"] == "" || !h.unit.Active || !h.unit.Enabled || h.unit.Stale {
+			t.Errorf("%s: %+v %v", name, h.unit, h.packages)
+		}
+		for _, srv := range h.servers {
+			t.Errorf("%s: the package has made %s", name, srv.Name)
+		}
+		for path, mode := range map[string]fs.FileMode{"/etc/standfast/secret": 0o600, "/etc/standfast/token": 0o600, "/etc/standfast/tls/member.key": 0o600} {
+			if f := h.files[path]; f.Mode != mode || f.Owner != "postgres" {
+				t.Errorf("%s: %s is %+v", name, path, f)
+			}
+		}
+		n, err := config.ParseNode(name, []byte(h.texts[config.DefaultPath]), nil, nil)
+		if err != nil || n.Name != name {
+			t.Errorf("%s: %v", name, err)
+		}
+		for path, f := range h.files {
+			if strings.HasPrefix(path, "/etc/standfast/") && !h.unit.Since.After(f.Time) {
+				t.Errorf("%s: its agent is older than %s", name, path)
+			}
+		}
+	}
+	if !strings.HasPrefix(w.roles["app"], "SCRAM-SHA-256$4096:") || w.databases["app"] != "app" {
+		t.Errorf("roles %v, databases %v", w.roles, w.databases)
+	}
+	if len(w.words) > 0 {
+		t.Errorf("tables are left: %v", w.words)
+	}
+}
+
+func TestDeployThenAgain(t *testing.T) {
+	w, s := bare(t, t.TempDir())
+	changed, _, err := run(t, s, deploy.Options{})
+	if err != nil || changed == 0 {
+		t.Fatalf("%d steps, %v", changed, err)
+	}
+	done(t, w)
+	changed, told, err := run(t, s, deploy.Options{})
+	if err != nil || changed != 0 {
+		t.Errorf("again: %d steps, %v", changed, err)
+	}
+	for _, e := range told {
+		if e.State == deploy.Did {
+			t.Errorf("again: %+v", e)
+		}
+	}
+	for _, name := range w.order {
+		if w.hosts[name].starts != 1 {
+			t.Errorf("%s was started %d times", name, w.hosts[name].starts)
+		}
+	}
+}
+
+func TestDryRun(t *testing.T) {
+	dir := t.TempDir()
+	w, s := bare(t, dir)
+	w.budget = 0 // nothing may be changed
+	changed, told, err := run(t, s, deploy.Options{DryRun: true})
+	if err != nil || changed == 0 {
+		t.Errorf("%d steps, %v", changed, err)
+	}
+	for _, e := range told {
+		if e.State != deploy.Would && e.State != deploy.Was {
+			t.Errorf("%+v", e)
+		}
+	}
+	if left, _ := os.ReadDir(dir); len(left) > 0 {
+		t.Errorf("it has written %v", left)
+	}
+}
+
+// TestInterruptedAnywhere cuts a deployment short at every change that it makes, before the change and after it.
+func TestInterruptedAnywhere(t *testing.T) {
+	dir := t.TempDir() // for all of them: certificates take the longest
+	for _, after := range []bool{false, true} {
+		for budget := 0; ; budget++ {
+			w, s := bare(t, dir)
+			w.budget, w.after = budget, after
+			_, _, err := run(t, s, deploy.Options{})
+			if err == nil {
+				if budget < 30 {
+					t.Errorf("it needs only %d changes", budget)
+				}
+				break
+			}
+			var at *deploy.StepError
+			if !errors.Is(err, errCut) || !errors.As(err, &at) {
+				t.Fatalf("cut after %d changes: %v", budget, err)
+			}
+			w.budget = 1 << 30
+			if _, _, err := run(t, s, deploy.Options{}); err != nil {
+				t.Fatalf("cut after %d changes (%v), then: %v", budget, at, err)
+			}
+			done(t, w)
+			if changed, _, err := run(t, s, deploy.Options{}); err != nil || changed != 0 {
+				t.Errorf("cut after %d changes, the third run changes %d: %v", budget, changed, err)
+			}
+			if t.Failed() {
+				return
+			}
+		}
+	}
+}
+
+// TestSecretsStay: what is in use is not made anew.
+func TestSecretsStay(t *testing.T) {
+	_, s := bare(t, t.TempDir())
+	if _, _, err := run(t, s, deploy.Options{}); err != nil {
+		t.Fatal(err)
+	}
+	read := func() (all string) {
+		err := filepath.WalkDir(s.Deployment.Secrets, func(path string, d fs.DirEntry, err error) error {
+			if err != nil || d.IsDir() {
+				return err
+			}
+			info, err := d.Info()
+			if err != nil {
+				return err
+			}
+			if !strings.HasSuffix(path, ".crt") && info.Mode().Perm() != 0o600 {
+				t.Errorf("%s can be read by others: %v", path, info.Mode())
+			}
+			text, err := os.ReadFile(path)
+			all += path + "\n" + string(text)
+			return err
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return all
+	}
+	before := read()
+	if err := os.Remove(filepath.Join(s.Deployment.Secrets, "app.password")); err != nil {
+		t.Fatal(err)
+	}
+	if _, _, err := run(t, s, deploy.Options{}); err != nil {
+		t.Fatal(err)
+	}
+	cut := func(text string) string { before, _, _ := strings.Cut(text, "app.password"); return before }
+	if after := read(); after == before || cut(after) != cut(before) {
+		t.Errorf("more than the lost password has changed, or less:\n%s\n%s", before, after)
+	}
+}
+
+// TestEmptyServerIsSetAside, and one that holds data is nobody's business here: the look before has refused it.
+func TestEmptyServerIsSetAside(t *testing.T) {
+	w, s := bare(t, t.TempDir())
+	h := w.hosts["pg2"]
+	h.servers = []probe.Server{{Version: "17", Name: "main", Online: true, Empty: true, Start: "auto"}, {Version: "17", Name: "other", Online: true, Start: "auto"}}
+	if _, _, err := run(t, s, deploy.Options{}); err != nil {
+		t.Fatal(err)
+	}
+	if h.servers[0].Online || h.servers[0].Start != "disabled" || !h.servers[1].Online || h.servers[1].Start != "auto" {
+		t.Errorf("%+v", h.servers)
+	}
+}
+
+// TestNewProgram is put there, and the agents run it one after another.
+func TestNewProgram(t *testing.T) {
+	w, s := bare(t, t.TempDir())
+	if _, _, err := run(t, s, deploy.Options{}); err != nil {
+		t.Fatal(err)
+	}
+	s.Program.Text = []byte("another program")
+	_, told, err := run(t, s, deploy.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	var order []string
+	for _, e := range told {
+		if e.State == deploy.Did && strings.HasPrefix(e.Step, "run what is installed on ") {
+			order = append(order, strings.TrimPrefix(e.Step, "run what is installed on "))
+		}
+	}
+	if fmt.Sprint(order) != "[pg1 pg2 pg3]" {
+		t.Errorf("agents were renewed in the order %v", order)
+	}
+	for _, name := range w.order {
+		if w.hosts[name].starts != 2 {
+			t.Errorf("%s was started %d times", name, w.hosts[name].starts)
+		}
+	}
+}
+
+// TestOneHostFails: the others come to the end of their own steps, and nothing is begun that needs all.
+func TestOneHostFails(t *testing.T) {
+	w, s := bare(t, t.TempDir())
+	s.Machines["pg2"] = noRoom{w.hosts["pg2"]}
+	_, _, err := run(t, s, deploy.Options{})
+	if err == nil || err.Error() != "phase 1: pg2: install PostgreSQL 17: no space left on device" {
+		t.Errorf("%v", err)
+	}
+	for _, name := range []string{"pg1", "pg3"} {
+		if h := w.hosts[name]; h.texts["/usr/bin/standfast"] != "program" || h.unit.Active {
+			t.Errorf("%s: %+v", name, h.unit)
+		}
+	}
+}
+
+type noRoom struct{ *machine }
+
+func (noRoom) Install(context.Context, ...string) error { return errors.New("no space left on device") }

@@ -1,0 +1,328 @@
+package deploy
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"fmt"
+	"path/filepath"
+	"slices"
+	"strings"
+	"time"
+
+	"standfast/cluster"
+	"standfast/config"
+	"standfast/deploy/probe"
+	"standfast/packaging"
+)
+
+// noMain keeps the distribution's package from making a cluster that takes port 5432 (pg_createcluster(1)).
+var noMain = File{
+	Path: "/etc/postgresql-common/createcluster.d/standfast.conf", Owner: "root", Mode: 0o644,
+	Text: []byte("# Standfast makes the cluster of this host; the package is not to make one of its own.\ncreate_main_cluster = false\n"),
+}
+
+func (s *Site) phases() []phase {
+	return []phase{s.install(), s.found(), s.replicate(), s.serve()}
+}
+
+// install is phase 1: everything that a member needs is there, and nothing runs yet.
+func (s *Site) install() phase {
+	p := phase{number: 1, title: "install", hosts: map[string][]step{}}
+	for _, h := range s.Deployment.Members {
+		m := s.Machines[h.Name]
+		var list []step
+		if h.Kind == cluster.Witness {
+			list = append(list, s.user(m))
+		} else {
+			list = append(list, files("keep the package from making a cluster", m, noMain), s.setAside(m), s.packages(m))
+		}
+		p.hosts[h.Name] = append(list, files("install standfast", m, s.Program), s.services(m))
+	}
+	p.checks = []check{{"every host runs the same versions", s.sameVersions}}
+	return p
+}
+
+func (s *Site) user(m Machine) step {
+	const name = "postgres" // whom the units run as
+	return step{
+		"make the user " + name,
+		func(ctx context.Context) (bool, error) { return m.HasUser(ctx, name) },
+		func(ctx context.Context) error { return m.AddUser(ctx, name) },
+	}
+}
+
+// setAside stops the empty cluster that the distribution's package has made before.
+func (s *Site) setAside(m Machine) step {
+	empty := func(ctx context.Context) (*probe.Server, error) {
+		a, err := m.Ask(ctx, probe.Request{Look: &probe.Look{}})
+		if err != nil {
+			return nil, err
+		}
+		for _, server := range a.Facts.Servers {
+			if server.Empty && server.Name == "main" && (server.Online || server.Start != "disabled") {
+				return &server, nil
+			}
+		}
+		return nil, nil
+	}
+	return step{
+		"set the distribution's empty cluster aside",
+		func(ctx context.Context) (bool, error) {
+			server, err := empty(ctx)
+			return server == nil, err
+		},
+		func(ctx context.Context) error {
+			server, err := empty(ctx)
+			if err != nil || server == nil {
+				return err
+			}
+			return m.SetAside(ctx, server.Version, server.Name)
+		},
+	}
+}
+
+func (s *Site) packages(m Machine) step {
+	wanted := []string{"postgresql-" + s.Postgres, "polkitd"}
+	return step{
+		"install PostgreSQL " + s.Postgres,
+		func(ctx context.Context) (bool, error) {
+			a, err := m.Ask(ctx, probe.Request{Look: &probe.Look{}})
+			if err != nil {
+				return false, err
+			}
+			return !slices.ContainsFunc(wanted, func(p string) bool { return a.Facts.Packages[p] == "" }), nil
+		},
+		func(ctx context.Context) error { return m.Install(ctx, wanted...) },
+	}
+}
+
+func (s *Site) services(m Machine) step {
+	var all []File
+	for _, f := range packaging.Files() {
+		all = append(all, File{f.Path, f.Text, 0o644, "root"})
+	}
+	put := files("install its services", m, all...)
+	return step{
+		put.name,
+		func(ctx context.Context) (bool, error) {
+			done, err := put.done(ctx)
+			if err != nil || !done {
+				return false, err
+			}
+			u, err := m.Unit(ctx, packaging.Unit)
+			return !u.Stale, err
+		},
+		func(ctx context.Context) error {
+			if err := put.do(ctx); err != nil {
+				return err
+			}
+			return m.Reload(ctx)
+		},
+	}
+}
+
+// files brings files to be as they are given; what is so already is left alone.
+func files(name string, m Machine, all ...File) step {
+	differing := func(ctx context.Context) ([]File, error) {
+		var paths []string
+		for _, f := range all {
+			paths = append(paths, f.Path)
+		}
+		there, err := m.Files(ctx, paths...)
+		if err != nil {
+			return nil, err
+		}
+		return slices.DeleteFunc(slices.Clone(all), func(f File) bool {
+			is, ok := there[f.Path]
+			return ok && is.Sum == sum(f.Text) && is.Mode == f.Mode && is.Owner == f.Owner
+		}), nil
+	}
+	return step{
+		name,
+		func(ctx context.Context) (bool, error) {
+			list, err := differing(ctx)
+			return len(list) == 0, err
+		},
+		func(ctx context.Context) error {
+			list, err := differing(ctx)
+			if err != nil {
+				return err
+			}
+			for _, f := range list {
+				if err := m.Write(ctx, f); err != nil {
+					return fmt.Errorf("write %s: %w", f.Path, err)
+				}
+			}
+			return nil
+		},
+	}
+}
+
+func sum(text []byte) string {
+	b := sha256.Sum256(text)
+	return hex.EncodeToString(b[:])
+}
+
+func (s *Site) sameVersions(ctx context.Context) (string, error) {
+	var postgres, program string
+	for _, h := range s.Deployment.Members {
+		m := s.Machines[h.Name]
+		v, err := m.Version(ctx, packaging.Binary)
+		if err != nil {
+			return "", fmt.Errorf("%s: %w", h.Name, err)
+		}
+		if program != "" && v != program {
+			return "", fmt.Errorf("%s has %s, others %s", h.Name, v, program)
+		}
+		program = v
+		if h.Kind == cluster.Witness {
+			continue
+		}
+		if v, err = m.Version(ctx, filepath.Join("/usr/lib/postgresql", s.Postgres, "bin/postgres")); err != nil {
+			return "", fmt.Errorf("%s: %w", h.Name, err)
+		}
+		if postgres != "" && v != postgres {
+			return "", fmt.Errorf("%s has %s, others %s", h.Name, v, postgres)
+		}
+		postgres = v
+	}
+	return postgres + "; " + program, nil
+}
+
+// found is phase 2: every member has its configuration and runs, and one of them takes writes.
+func (s *Site) found() phase {
+	p := phase{number: 2, title: "configure and found", hosts: map[string][]step{}}
+	p.first = []step{s.secrets()}
+	for _, h := range s.Deployment.Members {
+		p.hosts[h.Name] = []step{s.settings(h), s.start(h)}
+		p.last = append(p.last, s.renew(h))
+	}
+	p.checks = []check{{"a primary takes writes", s.takesWrites}, {"PostgreSQL's parameters are in force", s.parameters}}
+	return p
+}
+
+func (s *Site) secrets() step {
+	return step{
+		"make certificates and secrets in " + s.Deployment.Secrets,
+		func(context.Context) (bool, error) { return hasSecrets(s.Deployment) },
+		func(context.Context) error { return makeSecrets(s.Deployment, s.Now()) },
+	}
+}
+
+// settings puts a member's configuration and secrets there.
+func (s *Site) settings(h config.Host) step {
+	m := s.Machines[h.Name]
+	with := func(use func(step) error) error {
+		list, err := memberFiles(s.Deployment, h.Name)
+		if err != nil {
+			return err
+		}
+		return use(files("", m, list...))
+	}
+	return step{
+		"put its configuration and secrets there",
+		func(ctx context.Context) (done bool, err error) {
+			if made, err := hasSecrets(s.Deployment); err != nil || !made {
+				return false, err
+			}
+			err = with(func(st step) error { done, err = st.done(ctx); return err })
+			return done, err
+		},
+		func(ctx context.Context) error { return with(func(st step) error { return st.do(ctx) }) },
+	}
+}
+
+func (s *Site) start(h config.Host) step {
+	m := s.Machines[h.Name]
+	return step{
+		"start standfast",
+		func(ctx context.Context) (bool, error) {
+			u, err := m.Unit(ctx, packaging.Unit)
+			return u.Active && u.Enabled, err
+		},
+		func(ctx context.Context) error {
+			newest, err := s.newest(ctx, h)
+			if err != nil {
+				return err
+			}
+			return m.Start(ctx, packaging.Unit, newest)
+		},
+	}
+}
+
+// renew starts an agent again whose files are newer than itself: one member after another, and the next only when all is well.
+// PostgreSQL runs on meanwhile.
+func (s *Site) renew(h config.Host) step {
+	m := s.Machines[h.Name]
+	return step{
+		"run what is installed on " + h.Name,
+		func(ctx context.Context) (bool, error) {
+			u, err := m.Unit(ctx, packaging.Unit)
+			if err != nil || !u.Active {
+				return false, err
+			}
+			newest, err := s.newest(ctx, h)
+			return u.Since.After(newest), err
+		},
+		func(ctx context.Context) error {
+			newest, err := s.newest(ctx, h)
+			if err != nil {
+				return err
+			}
+			if err := m.Start(ctx, packaging.Unit, newest); err != nil {
+				return err
+			}
+			_, err = s.awaitWhole(ctx)
+			return err
+		},
+	}
+}
+
+// newest is when the last of an agent's files was changed.
+func (s *Site) newest(ctx context.Context, h config.Host) (time.Time, error) {
+	paths := []string{packaging.Binary, filepath.Join("/usr/lib/systemd/system", packaging.Unit)}
+	list, err := memberFiles(s.Deployment, h.Name)
+	if err != nil {
+		return time.Time{}, err
+	}
+	for _, f := range list {
+		paths = append(paths, f.Path)
+	}
+	there, err := s.Machines[h.Name].Files(ctx, paths...)
+	var newest time.Time
+	for _, f := range there {
+		if f.Time.After(newest) {
+			newest = f.Time
+		}
+	}
+	return newest, err
+}
+
+func (s *Site) takesWrites(ctx context.Context) (string, error) {
+	st, err := s.await(ctx, writable)
+	if err != nil {
+		return "", err
+	}
+	return fmt.Sprintf("%s, in term %d", st.Primary, st.Term), nil
+}
+
+// parameters looks for what PostgreSQL has refused, and for what waits for a restart.
+func (s *Site) parameters(ctx context.Context) (string, error) {
+	for _, h := range s.data() {
+		out, err := s.Machines[h.Name].SQL(ctx, "postgres", "SELECT name || ': ' || error FROM pg_file_settings WHERE error IS NOT NULL AND name IS NOT NULL AND error <> 'setting could not be applied'"+
+			" UNION ALL SELECT name || ': waits for a restart' FROM pg_settings WHERE pending_restart;")
+		if err != nil {
+			return "", fmt.Errorf("%s: %w", h.Name, err)
+		}
+		if out = strings.TrimSpace(out); out != "" {
+			return "", fmt.Errorf("%s: %s; standfast restart --pending restarts what waits", h.Name, strings.ReplaceAll(out, "\n", "; "))
+		}
+	}
+	return "none was refused, none waits for a restart", nil
+}
+
+// data are the members that have PostgreSQL.
+func (s *Site) data() []config.Host {
+	return slices.DeleteFunc(slices.Clone(s.Deployment.Members), func(h config.Host) bool { return h.Kind == cluster.Witness })
+}

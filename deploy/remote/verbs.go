@@ -1,0 +1,170 @@
+package remote
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"io/fs"
+	"path"
+	"strconv"
+	"strings"
+	"time"
+
+	"standfast/config"
+	"standfast/deploy"
+)
+
+var _ deploy.Machine = (*Machine)(nil)
+
+// quote makes one word of the shell's (POSIX 2.2.2).
+func quote(s string) string { return "'" + strings.ReplaceAll(s, "'", `'\''`) + "'" }
+
+// run carries out a script and gives what it says without the blanks around it.
+func (m *Machine) run(ctx context.Context, script string) (string, error) {
+	out, err := m.shell.Run(ctx, script, nil)
+	return strings.TrimSpace(string(out)), err
+}
+
+// Files describes those that exist.
+func (m *Machine) Files(ctx context.Context, paths ...string) (map[string]deploy.FileState, error) {
+	var script strings.Builder
+	for _, p := range paths {
+		fmt.Fprintf(&script, "if [ -e %[1]s ]; then sha256sum <%[1]s | cut -d' ' -f1; stat -c '%%a %%U %%Y %%n' %[1]s; fi\n", quote(p))
+	}
+	out, err := m.run(ctx, script.String())
+	if err != nil {
+		return nil, fmt.Errorf("look at files: %w", err)
+	}
+	found := map[string]deploy.FileState{}
+	if out == "" {
+		return found, nil
+	}
+	lines := strings.Split(out, "\n")
+	for i := 0; i+1 < len(lines); i += 2 {
+		f := strings.SplitN(lines[i+1], " ", 4)
+		if len(f) != 4 {
+			return nil, fmt.Errorf("look at files: %q", lines[i+1])
+		}
+		mode, err := strconv.ParseUint(f[0], 8, 32)
+		if err != nil {
+			return nil, fmt.Errorf("look at files: %w", err)
+		}
+		changed, err := strconv.ParseInt(f[2], 10, 64)
+		if err != nil {
+			return nil, fmt.Errorf("look at files: %w", err)
+		}
+		found[f[3]] = deploy.FileState{Sum: lines[i], Mode: fs.FileMode(mode), Owner: f[1], Time: time.Unix(changed, 0)}
+	}
+	return found, nil
+}
+
+// Write sends a file. It takes its place only when all of it has come: a connection that breaks looks like an end.
+func (m *Machine) Write(ctx context.Context, f deploy.File) error {
+	script := fmt.Sprintf(`umask 077
+p=%s; d=%s; o=%s
+[ -d "$d" ] || install -d -m 0755 -o "$o" -g "$o" "$d"
+t="$p.standfast-new"
+cat >"$t"
+[ "$(wc -c <"$t")" = %d ] || { rm "$t"; echo "it did not arrive whole" >&2; exit 1; }
+chown "$o:$o" "$t"
+chmod %o "$t"
+sync "$t"
+mv -f "$t" "$p"
+sync "$d"`, quote(f.Path), quote(path.Dir(f.Path)), quote(f.Owner), len(f.Text), f.Mode)
+	_, err := m.shell.Run(ctx, script, bytes.NewReader(f.Text))
+	return err
+}
+
+// installLog has what the package manager said. It writes there, and not to the connection: it goes on when that breaks.
+const installLog = "/var/log/standfast-install.log"
+
+// Install asks apt for packages: those at hand first, then what was left half installed is mended, then what the mirrors have. An
+// installation that a run before has begun is waited for by apt's own lock.
+func (m *Machine) Install(ctx context.Context, packages ...string) error {
+	_, err := m.run(ctx, fmt.Sprintf(`export DEBIAN_FRONTEND=noninteractive
+say() { tail -n 5 %[1]s >&2; exit 1; }
+get() { apt-get -q -y -o DPkg::Lock::Timeout=300 --no-install-recommends install %[2]s; }
+trap '' HUP PIPE
+{ get || { dpkg --configure -a && get; } || { apt-get -q update && get; }; } >>%[1]s 2>&1 </dev/null || say`, installLog, strings.Join(packages, " ")))
+	if err != nil {
+		return fmt.Errorf("install %s (see %s there): %w", strings.Join(packages, ", "), installLog, err)
+	}
+	return nil
+}
+
+// SetAside stops a cluster and disables it (pg_createcluster(1), start.conf).
+func (m *Machine) SetAside(ctx context.Context, version, name string) error {
+	_, err := m.run(ctx, fmt.Sprintf(`systemctl stop postgresql@%[1]s-%[2]s.service
+if pg_ctlcluster %[1]s %[2]s status >/dev/null; then pg_ctlcluster -m fast %[1]s %[2]s stop; fi
+printf '# Standfast runs PostgreSQL on this host; this cluster was empty.\ndisabled\n' >/etc/postgresql/%[1]s/%[2]s/start.conf
+systemctl daemon-reload`, version, name))
+	return err
+}
+
+// HasUser looks for a user.
+func (m *Machine) HasUser(ctx context.Context, name string) (bool, error) {
+	out, err := m.run(ctx, "id -u "+name+" 2>/dev/null || :")
+	return out != "", err
+}
+
+// AddUser makes one as the distribution's package of PostgreSQL would.
+func (m *Machine) AddUser(ctx context.Context, name string) error {
+	_, err := m.run(ctx, "useradd --system --user-group --home-dir /var/lib/postgresql --shell /bin/bash "+name)
+	return err
+}
+
+// Unit asks systemd.
+func (m *Machine) Unit(ctx context.Context, name string) (deploy.Unit, error) {
+	out, err := m.run(ctx, "systemctl show --timestamp=unix -p ActiveState -p UnitFileState -p NeedDaemonReload -p ExecMainStartTimestamp "+name)
+	if err != nil {
+		return deploy.Unit{}, fmt.Errorf("ask systemd about %s: %w", name, err)
+	}
+	var u deploy.Unit
+	for line := range strings.Lines(out) {
+		switch k, v, _ := strings.Cut(strings.TrimSpace(line), "="); k {
+		case "ActiveState":
+			u.Active = v == "active"
+		case "UnitFileState":
+			u.Enabled = v == "enabled"
+		case "NeedDaemonReload":
+			u.Stale = v == "yes"
+		case "ExecMainStartTimestamp":
+			if seconds, err := strconv.ParseInt(strings.TrimPrefix(v, "@"), 10, 64); err == nil {
+				u.Since = time.Unix(seconds, 0)
+			}
+		}
+	}
+	return u, nil
+}
+
+// Reload makes systemd and udev read their files again.
+func (m *Machine) Reload(ctx context.Context) error {
+	_, err := m.run(ctx, "systemctl daemon-reload; udevadm control --reload 2>/dev/null || :; udevadm trigger --subsystem-match=watchdog 2>/dev/null || :")
+	return err
+}
+
+// Start waits for the second after, so that whole seconds tell what came first.
+func (m *Machine) Start(ctx context.Context, name string, after time.Time) error {
+	_, err := m.run(ctx, fmt.Sprintf(`while [ "$(date +%%s)" -le %[2]d ]; do sleep 0.1; done
+systemctl reset-failed %[1]s 2>/dev/null || :
+systemctl enable --quiet %[1]s
+systemctl restart %[1]s || { journalctl --no-pager -o cat -n 5 -u %[1]s >&2; exit 1; }`, name, after.Unix()))
+	return err
+}
+
+// SQL is psql's, over the socket that only this host's root and postgres reach. There is one server's in its directory.
+func (m *Machine) SQL(ctx context.Context, database, statements string) (string, error) {
+	out, err := m.shell.Run(ctx, fmt.Sprintf(`cd /
+s=$(ls -d %[1]s/.s.PGSQL.* | grep -v lock) || { echo "PostgreSQL does not run" >&2; exit 1; }
+exec runuser -u postgres -- psql -XAtq -v ON_ERROR_STOP=1 -h %[1]s -p "${s##*.}" %[2]s`, path.Join(config.DefaultNode().StateDir, "run"), quote(database)), strings.NewReader(statements))
+	return string(out), err
+}
+
+// Version asks a program.
+func (m *Machine) Version(ctx context.Context, program string) (string, error) {
+	flag := "--version"
+	if path.Base(program) == "standfast" {
+		flag = "version"
+	}
+	return m.run(ctx, program+" "+flag)
+}

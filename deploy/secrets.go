@@ -1,0 +1,163 @@
+package deploy
+
+import (
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"standfast/certs"
+	"standfast/config"
+
+	"github.com/google/renameio/v2"
+)
+
+// The directory of the secrets holds the certificate authority (ca), each member's certificate (members/NAME), what authenticates
+// heartbeats (secret), what changes are made with (token), and the applications' passwords. Each file is made once and then kept:
+// nothing that is in use is ever replaced.
+type secretsDir struct{ config.Deployment }
+
+func (d secretsDir) ca() string                { return filepath.Join(d.Secrets, "ca") }
+func (d secretsDir) member(name string) string { return filepath.Join(d.Secrets, "members", name) }
+func (d secretsDir) secret() string            { return filepath.Join(d.Secrets, "secret") }
+func (d secretsDir) token() string             { return filepath.Join(d.Secrets, "token") }
+
+// PasswordFile is where an application's password lies on this machine.
+func PasswordFile(d config.Deployment, a config.Application) string {
+	if a.PasswordFile != "" {
+		return a.PasswordFile
+	}
+	return filepath.Join(d.Secrets, a.Role+".password")
+}
+
+// texts are the files that hold a word made by chance.
+func (d secretsDir) texts() []string {
+	out := []string{d.secret(), d.token()}
+	for _, a := range d.Applications {
+		if a.PasswordFile == "" {
+			out = append(out, PasswordFile(d.Deployment, a))
+		}
+	}
+	return out
+}
+
+func exists(path string) (bool, error) {
+	_, err := os.Stat(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return false, nil
+	}
+	return err == nil, err
+}
+
+// hasSecrets reports whether all is there. The last file of each kind to be written stands for the kind.
+func hasSecrets(dep config.Deployment) (bool, error) {
+	d := secretsDir{dep}
+	paths := append(d.texts(), filepath.Join(d.ca(), "ca.crt"))
+	for _, h := range d.Members {
+		paths = append(paths, certs.In(d.member(h.Name)).Cert)
+	}
+	for _, path := range paths {
+		if there, err := exists(path); err != nil || !there {
+			return false, err
+		}
+	}
+	return true, nil
+}
+
+// makeSecrets makes what is missing.
+func makeSecrets(dep config.Deployment, now time.Time) error {
+	d := secretsDir{dep}
+	if err := os.MkdirAll(d.Secrets, 0o700); err != nil {
+		return err
+	}
+	ca, err := d.authority(now)
+	if err != nil {
+		return err
+	}
+	for _, h := range d.Members {
+		files := certs.In(d.member(h.Name))
+		if there, err := exists(files.Cert); err != nil || there {
+			if err != nil {
+				return err
+			}
+			continue
+		}
+		pair, err := ca.Issue(h.Name, []string{h.Address}, now)
+		if err != nil {
+			return err
+		}
+		if err := files.Write(ca.Cert, pair); err != nil {
+			return err
+		}
+	}
+	for _, path := range d.texts() {
+		if there, err := exists(path); err != nil || there {
+			if err != nil {
+				return err
+			}
+			continue
+		}
+		if err := renameio.WriteFile(path, []byte(rand.Text()+"\n"), 0o600, renameio.WithStaticPermissions(0o600)); err != nil {
+			return fmt.Errorf("write %s: %w", path, err)
+		}
+	}
+	return nil
+}
+
+// authority is the cluster's, made if there is none. Its certificate is written last: without it nothing was issued yet.
+func (d secretsDir) authority(now time.Time) (*certs.CA, error) {
+	there, err := exists(filepath.Join(d.ca(), "ca.crt"))
+	if err != nil {
+		return nil, err
+	}
+	if there {
+		return certs.LoadCA(d.ca())
+	}
+	ca, err := certs.NewCA(d.Cluster, now)
+	if err != nil {
+		return nil, err
+	}
+	return ca, ca.Write(d.ca())
+}
+
+// memberFiles are what a member finds in /etc/standfast.
+func memberFiles(dep config.Deployment, name string) ([]File, error) {
+	d, n := secretsDir{dep}, config.DefaultNode()
+	local, there := certs.In(d.member(name)), certs.In(n.TLSDir)
+	text, err := dep.RenderNode(name)
+	if err != nil {
+		return nil, err
+	}
+	var out []File
+	for _, f := range []struct {
+		from, to string
+		mode     fs.FileMode
+	}{
+		{local.CA, there.CA, 0o644}, {local.Key, there.Key, 0o600}, {local.Cert, there.Cert, 0o644},
+		{d.secret(), n.SecretFile, 0o600}, {d.token(), n.TokenFile, 0o600},
+	} {
+		text, err := os.ReadFile(f.from)
+		if err != nil {
+			return nil, fmt.Errorf("read what %s needs: %w", name, err)
+		}
+		out = append(out, File{f.to, text, f.mode, "postgres"})
+	}
+	// Last: standfast.service starts where it is there, at a boot too.
+	return append(out, File{config.DefaultPath, text, 0o644, "postgres"}), nil
+}
+
+func password(d config.Deployment, a config.Application) (string, error) {
+	text, err := os.ReadFile(PasswordFile(d, a))
+	if err != nil {
+		return "", fmt.Errorf("read the password of %s: %w", a.Role, err)
+	}
+	word := strings.TrimRight(string(text), "\r\n")
+	if word == "" {
+		return "", fmt.Errorf("read the password of %s: %s is empty", a.Role, PasswordFile(d, a))
+	}
+	return word, nil
+}

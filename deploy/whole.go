@@ -1,0 +1,115 @@
+package deploy
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net"
+	"strconv"
+	"time"
+
+	"standfast/api"
+	"standfast/cluster"
+	"standfast/deploy/probe"
+)
+
+// How long a cluster may take until it is whole, and how often it is asked.
+const (
+	wholeTime = 3 * time.Minute
+	askEvery  = 200 * time.Millisecond
+)
+
+// condition says what is missing in what the members tell of themselves; "": nothing.
+type condition func(all map[string]*api.Status) string
+
+// await asks every member about itself until the condition holds, and returns the newest term's status.
+func (s *Site) await(ctx context.Context, c condition) (*api.Status, error) {
+	ctx, cancel := context.WithTimeoutCause(ctx, wholeTime, errNotWhole)
+	defer cancel()
+	for {
+		all := s.statuses(ctx)
+		missing := c(all)
+		if missing == "" {
+			return newest(all), nil
+		}
+		select {
+		case <-ctx.Done():
+			return nil, fmt.Errorf("%w: %s; look at journalctl -u standfast on the hosts", context.Cause(ctx), missing)
+		case <-time.After(askEvery):
+		}
+	}
+}
+
+var errNotWhole = errors.New("the cluster does not become whole")
+
+func (s *Site) awaitWhole(ctx context.Context) (*api.Status, error) { return s.await(ctx, s.whole) }
+
+// statuses asks each member on its own host: from here its port may not be reachable.
+func (s *Site) statuses(ctx context.Context) map[string]*api.Status {
+	out := map[string]*api.Status{}
+	for _, h := range s.Deployment.Members {
+		a, err := s.Machines[h.Name].Ask(ctx, probe.Request{Get: []string{s.url(h.Name, "/status")}})
+		if err != nil || len(a.Get) != 1 || a.Get[0].Error != "" {
+			continue // the condition says who is missing
+		}
+		var st api.Status
+		if err := json.Unmarshal([]byte(a.Get[0].Body), &st); err == nil {
+			out[h.Name] = &st
+		}
+	}
+	return out
+}
+
+func (s *Site) url(member, path string) string {
+	m := s.Deployment.Node(member).Self()
+	return "http://" + net.JoinHostPort(m.Address, strconv.Itoa(m.Ports.Health)) + path
+}
+
+func newest(all map[string]*api.Status) *api.Status {
+	var st *api.Status
+	for _, other := range all {
+		if st == nil || other.Term > st.Term {
+			st = other
+		}
+	}
+	return st
+}
+
+// writable: the newest term has a primary that takes writes.
+func writable(all map[string]*api.Status) string {
+	st := newest(all)
+	if st == nil {
+		return "no member answers"
+	}
+	if p := all[st.Primary]; p == nil || p.Me() == nil || !p.Me().Writable {
+		return "no primary takes writes"
+	}
+	return ""
+}
+
+// whole: all members are in one term, and every standby counts for commits and serves reads.
+func (s *Site) whole(all map[string]*api.Status) string {
+	for _, h := range s.Deployment.Members {
+		if all[h.Name] == nil {
+			return h.Name + " does not answer"
+		}
+	}
+	if missing := writable(all); missing != "" {
+		return missing
+	}
+	st := newest(all)
+	for _, h := range s.Deployment.Members {
+		mine, me, seen := all[h.Name], all[h.Name].Me(), all[st.Primary].Member(h.Name)
+		switch {
+		case mine.Term != st.Term || !mine.Store.OK:
+			return h.Name + " is not in the newest term"
+		case h.Name == st.Primary || h.Kind == cluster.Witness:
+		case me == nil || seen == nil:
+			return h.Name + " is not a member yet"
+		case !seen.InRule || !seen.Readable || !seen.Attached || me.State != api.Running:
+			return fmt.Sprintf("%s is %s %s", h.Name, me.State, me.Note)
+		}
+	}
+	return ""
+}

@@ -1,0 +1,266 @@
+package deploy_test
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"standfast/api"
+	"standfast/cluster"
+	"standfast/config"
+	"standfast/deploy"
+	"standfast/deploy/probe"
+	"standfast/packaging"
+)
+
+// world is a set of hosts in memory, which become a cluster when all their agents run. Every verb that changes something costs one of
+// budget; the one that finds none left is cut short, before or after its effect.
+type world struct {
+	mu        sync.Mutex
+	budget    int
+	after     bool // what is cut short has had its effect
+	clock     int64
+	hosts     map[string]*machine
+	order     []string
+	roles     map[string]string // with what PostgreSQL keeps of the password
+	databases map[string]string // with the owner
+	words     map[string]string // tables of one word
+}
+
+type machine struct {
+	*world
+	name     string
+	files    map[string]deploy.FileState
+	texts    map[string]string
+	packages map[string]string
+	users    map[string]bool
+	servers  []probe.Server
+	unit     deploy.Unit
+	starts   int
+}
+
+var errCut = errors.New("the connection was lost")
+
+// change has an effect, as far as the budget goes.
+func (m *machine) change(effect func()) error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.clock++
+	m.budget--
+	if m.budget < 0 && !m.after {
+		return errCut
+	}
+	effect()
+	if m.budget < 0 {
+		return errCut
+	}
+	return nil
+}
+
+func (m *machine) Files(_ context.Context, paths ...string) (map[string]deploy.FileState, error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	out := map[string]deploy.FileState{}
+	for _, p := range paths {
+		if f, ok := m.files[p]; ok {
+			out[p] = f
+		}
+	}
+	return out, nil
+}
+
+func (m *machine) Write(_ context.Context, f deploy.File) error {
+	return m.change(func() {
+		b := sha256.Sum256(f.Text)
+		m.files[f.Path] = deploy.FileState{Sum: hex.EncodeToString(b[:]), Mode: f.Mode, Owner: f.Owner, Time: time.Unix(m.clock, 0)}
+		m.texts[f.Path] = string(f.Text)
+		m.unit.Stale = m.unit.Stale || strings.HasSuffix(f.Path, packaging.Unit)
+	})
+}
+
+func (m *machine) Install(_ context.Context, packages ...string) error {
+	return m.change(func() {
+		if _, kept := m.files["/etc/postgresql-common/createcluster.d/standfast.conf"]; !kept {
+			m.servers = append(m.servers, probe.Server{Version: "17", Name: "main", Online: true, Empty: true, Start: "auto"})
+		}
+		for _, p := range packages {
+			m.packages[p] = "1"
+		}
+	})
+}
+
+func (m *machine) SetAside(_ context.Context, version, name string) error {
+	return m.change(func() {
+		for i, s := range m.servers {
+			if s.Version == version && s.Name == name {
+				m.servers[i].Online, m.servers[i].Start = false, "disabled"
+			}
+		}
+	})
+}
+
+func (m *machine) HasUser(_ context.Context, name string) (bool, error) { return m.users[name], nil }
+func (m *machine) AddUser(_ context.Context, name string) error {
+	return m.change(func() { m.users[name] = true })
+}
+func (m *machine) Reload(context.Context) error { return m.change(func() { m.unit.Stale = false }) }
+
+func (m *machine) Unit(context.Context, string) (deploy.Unit, error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.unit, nil
+}
+
+func (m *machine) Start(_ context.Context, _ string, after time.Time) error {
+	return m.change(func() {
+		m.unit.Active, m.unit.Enabled, m.unit.Since = true, true, after.Add(time.Second)
+		m.clock = max(m.clock, m.unit.Since.Unix())
+		m.starts++
+	})
+}
+
+func (m *machine) Version(_ context.Context, program string) (string, error) {
+	return filepath.Base(program) + " 17.1", nil
+}
+
+var (
+	literal = regexp.MustCompile(`'([^']*)'`)
+	named   = regexp.MustCompile(`"([^"]*)"`)
+	table   = regexp.MustCompile(`standfast_deploy_[a-z0-9]+`)
+)
+
+func (m *machine) SQL(_ context.Context, _, sql string) (out string, err error) {
+	answer := func(ok bool) (string, error) {
+		if ok {
+			return "t\n", nil
+		}
+		return "f\n", nil
+	}
+	first := func(r *regexp.Regexp) string { return r.FindStringSubmatch(sql)[1] }
+	switch {
+	case strings.Contains(sql, "pg_file_settings"):
+		return "", nil
+	case strings.Contains(sql, "pg_roles"):
+		return answer(m.roles[first(literal)] != "")
+	case strings.Contains(sql, "pg_database"):
+		return answer(m.databases[first(literal)] != "")
+	case strings.HasPrefix(sql, "CREATE ROLE"):
+		return "", m.change(func() { m.roles[first(named)] = first(literal) })
+	case strings.HasPrefix(sql, "CREATE DATABASE"):
+		return "", m.change(func() { m.databases[first(named)] = named.FindAllStringSubmatch(sql, 2)[1][1] })
+	case strings.HasPrefix(sql, "CREATE TABLE"):
+		m.words[table.FindString(sql)] = first(literal)
+	case strings.HasPrefix(sql, "SELECT word"):
+		return m.words[table.FindString(sql)] + "\n", nil
+	case strings.HasPrefix(sql, "DROP TABLE"):
+		delete(m.words, table.FindString(sql))
+	default:
+		return "", fmt.Errorf("unexpected statement %s", sql)
+	}
+	return "", nil
+}
+
+func (m *machine) Hold(context.Context, probe.Request) (probe.Answer, func() error, error) {
+	return probe.Answer{}, nil, errors.New("nothing is held in a deployment")
+}
+
+func (m *machine) Ask(_ context.Context, r probe.Request) (probe.Answer, error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	a := probe.Answer{Dial: map[string]string{}}
+	if r.Look != nil {
+		a.Facts = &probe.Facts{Packages: m.packages, Servers: slices.Clone(m.servers)}
+	}
+	for _, url := range r.Get {
+		a.Get = append(a.Get, m.get(url))
+	}
+	for _, l := range r.Logins {
+		a.Logins = append(a.Logins, m.login(l))
+	}
+	return a, nil
+}
+
+// founded: the first member is primary as soon as all run.
+func (w *world) founded() bool {
+	return !slices.ContainsFunc(w.order, func(n string) bool { return !w.hosts[n].unit.Active })
+}
+
+func (w *world) get(url string) probe.Response {
+	var at, path string
+	if _, err := fmt.Sscanf(strings.Replace(strings.TrimPrefix(url, "http://"), "/", " ", 1), "%s %s", &at, &path); err != nil {
+		return probe.Response{Error: err.Error()}
+	}
+	i := slices.Index([]string{"10.0.0.11:8008", "10.0.0.12:8008", "10.0.0.13:8008"}, at)
+	if !w.hosts[w.order[i]].unit.Active {
+		return probe.Response{Error: "connection refused"}
+	}
+	status := map[bool]int{true: 200, false: 503}
+	switch path {
+	case "primary":
+		return probe.Response{Status: status[w.founded() && i == 0]}
+	case "replica":
+		return probe.Response{Status: status[w.founded() && i > 0]}
+	}
+	st := api.Status{Self: w.order[i], Store: api.Store{OK: true}}
+	for j, n := range w.order {
+		st.Members = append(st.Members, api.Member{Member: cluster.Member{Name: n}, State: api.Running, Attached: true, Readable: true, InRule: true, Writable: j == 0})
+	}
+	if w.founded() {
+		st.Term, st.Primary = 1, w.order[0]
+	}
+	body, err := json.Marshal(st)
+	if err != nil {
+		return probe.Response{Error: err.Error()}
+	}
+	return probe.Response{Status: 200, Body: string(body)}
+}
+
+// login knows the password by its length: what PostgreSQL keeps can't be turned around.
+func (w *world) login(l probe.Login) probe.Session {
+	_, port, err := net.SplitHostPort(l.Address)
+	switch {
+	case err != nil || w.databases[l.Database] != l.User:
+		return probe.Session{Error: "no such database", Code: "3D000"}
+	case strings.HasSuffix(l.Password, "x"):
+		return probe.Session{Error: "password authentication failed", Code: "28P01"}
+	}
+	return probe.Session{Value: fmt.Sprint(port == "5001")}
+}
+
+const three = `{cluster: main, members: [{name: pg1, address: 10.0.0.11}, {name: pg2, address: 10.0.0.12}, {name: pg3, address: 10.0.0.13}],
+  vip: [{address: 10.0.0.50}], applications: [{role: app}]}`
+
+// bare are hosts as a distribution's installer leaves them, and the site that is to be made of them.
+func bare(t *testing.T, dir string) (*world, *deploy.Site) {
+	t.Helper()
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	d, err := config.ParseDeployment(filepath.Join(dir, "cluster.yml"), []byte(three))
+	if err != nil {
+		t.Fatal(err)
+	}
+	w := &world{budget: 1 << 30, hosts: map[string]*machine{}, roles: map[string]string{}, databases: map[string]string{}, words: map[string]string{}}
+	s := &deploy.Site{
+		Deployment: d, Machines: map[string]deploy.Machine{}, Postgres: "17", Now: time.Now,
+		Program: deploy.File{Path: packaging.Binary, Text: []byte("program"), Mode: 0o755, Owner: "root"},
+	}
+	for _, h := range d.Members {
+		m := &machine{world: w, name: h.Name, files: map[string]deploy.FileState{}, texts: map[string]string{}, packages: map[string]string{}, users: map[string]bool{}}
+		w.hosts[h.Name], s.Machines[h.Name] = m, m
+		w.order = append(w.order, h.Name)
+	}
+	return w, s
+}

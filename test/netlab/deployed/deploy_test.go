@@ -1,0 +1,172 @@
+//go:build e2e
+
+package deployed_test
+
+import (
+	"bufio"
+	"context"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+)
+
+const whole = floating + `
+applications: [{role: app, from: [10.99.0.100/32]}]
+bootstrap:
+  lease: 6s # two processors are busy with three machines
+  postgresql: {parameters: {max_wal_size: 256MB, work_mem: 7MB}}
+`
+
+// TestDeploy makes a cluster of bare hosts with one command, after a plan and two attempts that are cut short; the same command again
+// changes nothing.
+func TestDeploy(t *testing.T) {
+	ok(t, admin.Describe(whole))
+	t.Run("dry run", func(t *testing.T) {
+		said := run0(t, "deploy", "--dry-run")
+		for _, want := range []string{"due  pg2: install PostgreSQL", "due  pg3: start standfast", "due  make the role app", "nothing was changed"} {
+			if !strings.Contains(said, want) {
+				t.Errorf("it does not say %q", want)
+			}
+		}
+		out, err := admin.Lab.Hosts[0].Shell(all, "ls -d /etc/standfast /usr/lib/postgresql /usr/bin/standfast 2>/dev/null || :")
+		if err != nil || out != "" {
+			t.Errorf("a dry run leaves %q (%v)", out, err)
+		}
+	})
+	// The first attempt is killed while packages are installed, the second when the first agent has been started.
+	killAt(t, "install PostgreSQL", 500*time.Millisecond)
+	killAt(t, "put its configuration and secrets there", 0)
+	t.Run("to the end", func(t *testing.T) {
+		began := time.Now()
+		said := run0(t, "deploy")
+		t.Logf("took %s\n%s", time.Since(began).Round(time.Millisecond), said)
+		for _, h := range admin.Lab.Hosts {
+			out, err := h.Shell(all, "sed -n '1p;$p' /var/log/dpkg.log; grep -c configure /var/log/dpkg.log; head -n 3 /var/log/standfast-install.log")
+			t.Logf("%s: dpkg worked from and to (%v)\n%s", h.Name, err, out)
+		}
+	})
+	t.Run("again", func(t *testing.T) {
+		before := agents(t)
+		if said := run0(t, "deploy"); !strings.Contains(said, "nothing was to be done") || strings.Contains(said, "done ") {
+			t.Errorf("it has changed something:\n%s", said)
+		}
+		if after := agents(t); after != before {
+			t.Errorf("agents were restarted: %s, then %s", before, after)
+		}
+	})
+	t.Run("the application", application)
+	t.Run("secrets are secret", secrets)
+}
+
+// run0 runs a command that is to succeed.
+func run0(t *testing.T, args ...string) string {
+	t.Helper()
+	code, said, err := admin.Standfast(all, args...)
+	ok(t, err)
+	if code != 0 {
+		logs(t)
+		t.Fatalf("standfast %s exits with %d:\n%s", strings.Join(args, " "), code, said)
+	}
+	return said
+}
+
+func logs(t *testing.T) {
+	for _, h := range admin.Lab.Hosts {
+		text, err := h.Shell(all, "journalctl --no-pager -o short-precise -n 25 -u 'standfast*'; tail -n 5 /var/log/standfast-install.log 2>/dev/null")
+		t.Logf("---- %s (%v)\n%s", h.Name, err, text)
+	}
+}
+
+// killAt kills a deployment, and its connections with it, some time after it has entered a step: its log names the steps that ended.
+func killAt(t *testing.T, step string, after time.Duration) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(all, 8*time.Minute)
+	defer cancel()
+	cmd := admin.Command(ctx, "deploy")
+	out, err := cmd.StderrPipe()
+	ok(t, err)
+	ok(t, cmd.Start())
+	before := map[string]string{"install PostgreSQL": "set the distribution's empty cluster aside"}[step]
+	if before == "" {
+		before = step
+	}
+	killed := false
+	for lines := bufio.NewScanner(out); lines.Scan(); {
+		t.Log(lines.Text())
+		if !killed && strings.Contains(lines.Text(), before) {
+			time.Sleep(after) // so that it is in the middle of the next step
+			ok(t, cmd.Process.Signal(syscall.SIGKILL))
+			killed = true
+		}
+	}
+	_ = cmd.Wait() // it was killed
+	if !killed {
+		t.Fatalf("the deployment ended before %q", step)
+	}
+}
+
+// agents tells when each was started.
+func agents(t *testing.T) string {
+	t.Helper()
+	var all3 []string
+	for _, h := range admin.Lab.Hosts {
+		out, err := h.Run(all, "systemctl", "show", "-p", "ExecMainPID", "--value", "standfast")
+		ok(t, err)
+		all3 = append(all3, strings.TrimSpace(out))
+	}
+	return strings.Join(all3, " ")
+}
+
+// application connects as cluster.yml promises, through the floating address, and only so.
+func application(t *testing.T) {
+	word, err := os.ReadFile(filepath.Join(admin.Dir, "standfast-main", "app.password"))
+	ok(t, err)
+	ctx, cancel := context.WithTimeout(all, 20*time.Second)
+	defer cancel()
+	cfg, err := pgx.ParseConfig("host=10.99.0.50 port=5000 user=app dbname=app sslmode=prefer")
+	ok(t, err)
+	cfg.DialFunc, cfg.Password = admin.Lab.Dial, strings.TrimSpace(string(word))
+	conn, err := pgx.ConnectConfig(ctx, cfg)
+	ok(t, err)
+	defer conn.Close(ctx)
+	_, err = conn.Exec(ctx, "CREATE TABLE t AS SELECT 1 AS i")
+	ok(t, err)
+	var memory string
+	ok(t, conn.QueryRow(ctx, "SHOW work_mem").Scan(&memory))
+	if memory != "7MB" {
+		t.Errorf("work_mem is %s", memory)
+	}
+	cfg.Password = "guessed"
+	if _, err := pgx.ConnectConfig(ctx, cfg); err == nil || !strings.Contains(err.Error(), "28P01") {
+		t.Errorf("a wrong password gives %v", err)
+	}
+}
+
+// secrets: nobody but postgres reads them there, nobody but the administrator here, and no log has them.
+func secrets(t *testing.T) {
+	token, err := os.ReadFile(filepath.Join(admin.Dir, "standfast-main", "token"))
+	ok(t, err)
+	word, err := os.ReadFile(filepath.Join(admin.Dir, "standfast-main", "app.password"))
+	ok(t, err)
+	for _, h := range admin.Lab.Hosts {
+		out, err := h.Shell(all, "stat -c '%a %U %n' /etc/standfast/secret /etc/standfast/token /etc/standfast/tls/member.key")
+		ok(t, err)
+		for line := range strings.Lines(out) {
+			if !strings.HasPrefix(line, "600 postgres ") {
+				t.Errorf("%s: %s", h.Name, line)
+			}
+		}
+		for _, secret := range [][]byte{token, word} {
+			out, err := h.Shell(all, fmt.Sprintf("journalctl --no-pager | grep -cF %[1]s; grep -rcF %[1]s /var/log /var/lib/standfast/log | grep -v ':0$' || :", strings.TrimSpace(string(secret))+" || :"))
+			if strings.Trim(out, "0\n") != "" {
+				t.Errorf("%s: a log has a secret: %s (%v)", h.Name, out, err)
+			}
+		}
+	}
+}
