@@ -6,6 +6,7 @@ import (
 	"net"
 	"slices"
 	"strconv"
+	"strings"
 	"sync"
 	"time"
 
@@ -119,8 +120,9 @@ func (r *Report) paths(ctx context.Context, s Site) error {
 		if !ok {
 			continue
 		}
+		beat := ":" + strconv.Itoa(s.Deployment.Node(h.Name).Self().Ports.Beat)
 		wanted := slices.DeleteFunc(endpoints(s.Deployment, h.Name), func(e probe.Endpoint) bool {
-			return f.Ports[e.String()] != "" || f.Found.Running && e.Network == "udp" // a member answers no strangers
+			return f.Ports[e.String()] != "" || f.Found.Running && strings.HasSuffix(e.Address, beat) // a member's beats answer no strangers
 		})
 		if f.Found.Running {
 			open[h.Name] = wanted

@@ -124,18 +124,31 @@ func address(ctx context.Context, a vip.Address) VIP {
 	return v
 }
 
-// ports lists what is in the way. Standfast's own processes are not, nor is the server that it runs.
+// ports lists what is in the way. What runs in Standfast's own services is not.
 func ports(all []Endpoint) map[string]string {
 	out := map[string]string{}
 	for _, e := range all {
 		err := preflight.Port(e.Network, e.Address)
 		var taken *preflight.Taken
-		if err == nil || errors.As(err, &taken) && active(packaging.Unit) && (strings.HasPrefix(taken.By, "standfast ") || strings.HasPrefix(taken.By, "postgres ")) {
+		if err == nil || errors.As(err, &taken) && own(taken.By) {
 			continue
 		}
 		out[e.String()] = err.Error()
 	}
 	return out
+}
+
+var pid = regexp.MustCompile(`\(pid ([0-9]+)\)$`)
+
+// own reports whether a process, "name (pid 4711)", belongs to one of our services. Its name does not tell: etcd's is the file that the
+// agent has started it from.
+func own(process string) bool {
+	m := pid.FindStringSubmatch(process)
+	if m == nil {
+		return false
+	}
+	group, err := os.ReadFile("/proc/" + m[1] + "/cgroup")
+	return err == nil && (strings.Contains(string(group), "/"+packaging.Unit) || strings.Contains(string(group), "/"+packaging.ServerUnit))
 }
 
 // active asks systemd about a unit.
