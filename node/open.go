@@ -125,7 +125,7 @@ func (n *Node) cancels() router.Cancels {
 		return ""
 	}}
 	if n.pg != nil {
-		c.Here = n.pg.Cancel
+		c.Here, c.Sealed = n.pg.Cancel, n.pg.CancelSealed
 	}
 	return c
 }

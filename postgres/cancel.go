@@ -75,6 +75,33 @@ func (s *Server) Cancel(ctx context.Context, request []byte) (withheld string, e
 	return withheld, nil
 }
 
+// CancelSealed says why a CancelRequest that nobody can read must not reach the server now, "" if it may: fewer standbys stream
+// than a commit asks for, or a session waits for them longer than such a wait takes. An error says that it is not known.
+func (s *Server) CancelSealed(ctx context.Context) (withheld string, err error) {
+	ctx, stop := context.WithTimeout(ctx, cancelFor)
+	defer stop()
+	names, standbys, late := "", 0, false
+	err = s.cancels.use(ctx, func(conn *pgx.Conn) error {
+		return conn.QueryRow(ctx, sealedSQL).Scan(&names, &standbys, &late)
+	})
+	if err != nil {
+		return "", fmt.Errorf("see whether commits wait: %w", err)
+	}
+	rule, err := pgconf.ParseSyncNames(names)
+	switch {
+	case err != nil:
+		return "", fmt.Errorf("see whether commits wait: %w", err)
+	case rule.K > 0 && (late || standbys < rule.K):
+		return fmt.Sprintf("it may be for a commit that waits for %d other hosts, %d of the commit rule's are there", rule.K, standbys), nil
+	}
+	return "", nil
+}
+
+const sealedSQL = `
+select case when pg_is_in_recovery() then '' else current_setting('synchronous_standby_names') end,
+	(select count(*) from pg_stat_get_wal_senders() w where w.state = 'streaming' and w.sync_state in ('quorum', 'sync')),
+	exists (select from pg_stat_get_activity(null) a where a.wait_event = 'SyncRep' and a.query_start < clock_timestamp() - interval '100 ms')`
+
 // cancelledPID is the process that the request names ("Message Formats": CancelRequest), 0 if it is too short to name one.
 func cancelledPID(request []byte) int32 {
 	if len(request) < 16 {

@@ -18,7 +18,9 @@ const (
 
 // serveAside lets f serve the connection in a goroutine of its own, within asideFor and until the router stops. The
 // connection reads first what was read of it before. It counts as open until f has returned.
-func (r *Router) serveAside(fd int32, first []byte, f func(duplex)) {
+//
+// False: there were too many, or the router stops, and f does not run.
+func (r *Router) serveAside(fd int32, first []byte, f func(duplex)) bool {
 	serve := func() {
 		defer r.open.Add(-1)
 		defer r.asides.Add(-1)
@@ -36,7 +38,9 @@ func (r *Router) serveAside(fd int32, first []byte, f func(duplex)) {
 		unix.Close(int(fd))
 		r.asides.Add(-1)
 		r.open.Add(-1)
+		return false
 	}
+	return true
 }
 
 // connOf makes the socket a net.Conn; the socket itself is closed in any case.

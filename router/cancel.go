@@ -26,6 +26,10 @@ type Cancels struct {
 	// not delivered. It may be called many times at once and with any request. nil: there is no server here.
 	Here func(ctx context.Context, request []byte) (withheld string, err error)
 
+	// Sealed says why a request that is inside TLS, and so for a session that nobody knows, must not reach this host's server
+	// now. nil: there is no server here.
+	Sealed func(ctx context.Context) (withheld string, err error)
+
 	// RouterOf is where the router of a member's host listens, host:port of either side; "": it is not known.
 	RouterOf func(member string) string
 }
@@ -70,8 +74,8 @@ const cancelDial = 3 * time.Second
 // carryCancel brings a CancelRequest to the server whose session it means: by its key if that is known, else to all that
 // it could mean (table.cancelTargets).
 //
-// A CancelRequest inside TLS can't be told from a session and is routed like one: on the writing side it reaches the primary,
-// on the reading side one of the standbys, which is the right one only if there is one; and nobody is asked.
+// One inside TLS is routed like a session (see sealed.go): on the writing side it reaches the primary, on the reading side one
+// of the standbys, which is the right one only if there is one.
 func (r *Router) carryCancel(fd int32, side Side, packet []byte) {
 	r.cancels.Add(1)
 	targets := r.table.cancelTargets(side)
@@ -115,9 +119,13 @@ func (r *Router) cancelAt(ctx context.Context, to home, packet []byte) {
 // takeCancel takes over a request that another router has handed over. It goes no further than to this host's server.
 // Anybody can send one: it has less effect than the CancelRequest that the sender could send just as well.
 func (r *Router) takeCancel(fd int32, packet []byte) {
-	r.serveAside(fd, nil, func(duplex) {
+	r.serveAside(fd, nil, func(c duplex) {
 		ctx, stop := context.WithTimeout(r.ctx, asideFor)
 		defer stop()
+		if binary.BigEndian.Uint32(packet[4:]) == codeMaySealed {
+			r.answerSealed(ctx, c)
+			return
+		}
 		r.cancelHere(ctx, recoded(packet, codeCancel))
 	})
 }
@@ -134,10 +142,14 @@ func (r *Router) cancelHere(ctx context.Context, packet []byte) {
 	case err != nil:
 		r.cancelLost(c.Self, err)
 	case why != "":
-		total := r.withheld.Add(1)
-		if r.cancelLog.due() {
-			r.cfg.Log.Info("router: withheld a cancel request", "why", why, "withheld", total)
-		}
+		r.cancelWithheld(why)
+	}
+}
+
+func (r *Router) cancelWithheld(why string) {
+	total := r.withheld.Add(1)
+	if r.cancelLog.due() {
+		r.cfg.Log.Info("router: withheld a cancel request", "why", why, "withheld", total)
 	}
 }
 

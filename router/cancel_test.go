@@ -1,13 +1,18 @@
 package router
 
 import (
+	"bufio"
+	"bytes"
 	"context"
+	"crypto/tls"
 	"errors"
+	"github.com/jackc/pgx/v5/pgproto3"
 	"io"
 	"net"
 	"reflect"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"testing"
 
 	"standfast/cluster"
@@ -92,7 +97,7 @@ func TestCancelAfterTLSWasTurnedDown(t *testing.T) {
 }
 
 // pair is two members' routers, each beside a server of its own, that know of each other.
-func pair(t *testing.T, here func(member string) func(context.Context, []byte) (string, error)) (a, b *rig, pg1, pg2 *fakeServer) {
+func pair(t *testing.T, cancels func(member string) Cancels) (a, b *rig, pg1, pg2 *fakeServer) {
 	t.Helper()
 	pg1, pg2 = newFake(t, "pg1"), newFake(t, "pg2")
 	rigs := map[string]*rig{}
@@ -103,7 +108,9 @@ func pair(t *testing.T, here func(member string) func(context.Context, []byte) (
 		return ""
 	}
 	for _, name := range []string{"pg1", "pg2"} {
-		rigs[name] = newRig(t, Config{Cancels: Cancels{Self: name, Here: here(name), RouterOf: routerOf}}, pg1, pg2)
+		c := cancels(name)
+		c.Self, c.RouterOf = name, routerOf
+		rigs[name] = newRig(t, Config{Cancels: c}, pg1, pg2)
 	}
 	return rigs["pg1"], rigs["pg2"], pg1, pg2
 }
@@ -112,8 +119,8 @@ func pair(t *testing.T, here func(member string) func(context.Context, []byte) (
 func TestCancelIsHandedToTheHostOfItsServer(t *testing.T) {
 	var mu sync.Mutex
 	took := map[string][]string{}
-	a, b, pg1, pg2 := pair(t, func(member string) func(context.Context, []byte) (string, error) {
-		return func(_ context.Context, request []byte) (string, error) {
+	a, b, pg1, pg2 := pair(t, func(member string) Cancels {
+		return Cancels{Here: func(_ context.Context, request []byte) (string, error) {
 			mu.Lock()
 			defer mu.Unlock()
 			took[member] = append(took[member], string(request))
@@ -121,7 +128,7 @@ func TestCancelIsHandedToTheHostOfItsServer(t *testing.T) {
 				return "its commit waits", nil
 			}
 			return "", nil
-		}
+		}}
 	})
 	a.to("pg1", "pg2")
 	b.to("pg1", "pg2")
@@ -152,8 +159,8 @@ func TestCancelIsHandedToTheHostOfItsServer(t *testing.T) {
 // A request that was handed over goes no further, whatever its receiver thinks of who is the primary.
 func TestCancelIsHandedOverOnce(t *testing.T) {
 	took := make(chan string, 10)
-	a, b, _, _ := pair(t, func(member string) func(context.Context, []byte) (string, error) {
-		return func(context.Context, []byte) (string, error) { took <- member; return "", nil }
+	a, b, _, _ := pair(t, func(member string) Cancels {
+		return Cancels{Here: func(context.Context, []byte) (string, error) { took <- member; return "", nil }}
 	})
 	a.to("pg2")
 	b.to("pg1")
@@ -211,4 +218,106 @@ func answering(t *testing.T, with []byte) string {
 	})
 	t.Cleanup(func() { ln.Close(); wg.Wait() })
 	return ln.Addr().String()
+}
+
+// What is inside TLS shows by its length, and is delivered only where that server's host says that no commit can be waiting.
+func TestCancelInsideTLS(t *testing.T) {
+	var asked atomic.Int32
+	why := atomic.Pointer[string]{}
+	a, b, pg1, _ := pair(t, func(string) Cancels {
+		return Cancels{Sealed: func(context.Context) (string, error) { asked.Add(1); return *why.Load(), nil }}
+	})
+	cert := writeCertificate(t, t.TempDir())
+	pg1.set(func() { pg1.cert = &cert })
+	a.to("pg1")
+	b.to("pg1")
+	secret := uint32(100)
+	for _, g := range []*rig{a, b} {
+		for _, reason := range []string{"", "commits wait"} {
+			why.Store(&reason)
+			secret++
+			c := g.secure()
+			if _, err := c.Write(cancelRequest(42, secret)); err != nil {
+				t.Fatal(err)
+			}
+			_, _ = io.ReadAll(c) // it is closed in any case
+			if pg1.got(secret) != (reason == "") {
+				t.Errorf("through %s, withheld %q: delivered %v", g.cfg.Cancels.Self, reason, pg1.got(secret))
+			}
+		}
+		c := g.secure()
+		s := &client{Conn: c, fe: pgproto3.NewFrontend(bufio.NewReader(c), c), t: t}
+		m := pgproto3.StartupMessage{ProtocolVersion: pgproto3.ProtocolVersion30, Parameters: map[string]string{"user": "u", "database": "d"}}
+		first, _ := m.Encode(nil) // it can be encoded
+		if _, err := c.Write(first); err != nil {
+			t.Fatal(err)
+		}
+		if s.ready() != "pg1" || s.ask("hello") != "hello" {
+			t.Error("a session inside TLS is not served")
+		}
+	}
+	if sa, sb := a.Stats(), b.Stats(); asked.Load() != 4 || sa.Withheld != 2 || sb.Withheld != 0 || sa.CancelsLost+sb.CancelsLost != 0 {
+		t.Errorf("asked %d times; withheld %d and %d, lost %d and %d", asked.Load(), sa.Withheld, sb.Withheld, sa.CancelsLost, sb.CancelsLost)
+	}
+	lone := newRig(t, Config{Cancels: Cancels{Self: "pg3", RouterOf: func(string) string { return "" }}}, pg1)
+	lone.to("pg1")
+	c := lone.secure()
+	if _, err := c.Write(cancelRequest(42, 200)); err != nil {
+		t.Fatal(err)
+	}
+	_, _ = io.ReadAll(c)
+	if pg1.got(200) || lone.Stats().CancelsLost != 1 {
+		t.Errorf("with nobody to ask: delivered %v, lost %d", pg1.got(200), lone.Stats().CancelsLost)
+	}
+}
+
+// secure opens a connection and makes TLS in it.
+func (g *rig) secure() net.Conn {
+	g.t.Helper()
+	c := g.dial(WriteSide)
+	g.write(c, sslRequest())
+	if _, err := io.ReadFull(c, make([]byte, 1)); err != nil {
+		g.t.Fatal(err)
+	}
+	s := tls.Client(c, &tls.Config{InsecureSkipVerify: true, MinVersion: tls.VersionTLS13})
+	if err := s.Handshake(); err != nil {
+		g.t.Fatal(err)
+	}
+	return s
+}
+
+// Records are told from their lengths alone, so what is no cancel request must not look like one.
+func TestWhatSealedRecordsShow(t *testing.T) {
+	rec := func(kind byte, size int) []byte {
+		return append([]byte{kind, 3, 3, byte(size >> 8), byte(size)}, make([]byte, size)...)
+	}
+	hello, spec, done, cancel := rec(22, 300), rec(20, 1), rec(23, 53), rec(23, 33)
+	for name, c := range map[string]struct {
+		parts [][]byte
+		want  bool
+	}{
+		"a cancel request":                    {[][]byte{hello, spec, done, cancel}, true},
+		"in pieces":                           {[][]byte{hello[:100], hello[100:], spec, done[:20], done[20:], cancel}, true},
+		"at once":                             {[][]byte{hello, slices.Concat(spec, done, cancel)}, true},
+		"with a certificate":                  {[][]byte{hello, spec, rec(23, 900), rec(23, 281), rec(23, 69), cancel}, true},
+		"asked for a second hello":            {[][]byte{hello, slices.Concat(spec, rec(22, 358)), rec(23, 69), cancel}, true},
+		"more follows":                        {[][]byte{hello, spec, done, slices.Concat(cancel, cancel)}, false},
+		"a session":                           {[][]byte{hello, spec, done, rec(23, 100), cancel}, false},
+		"a session, as long as Finished":      {[][]byte{hello, spec, rec(23, 69), rec(23, 53), cancel}, false},
+		"its handshake isn't over":            {[][]byte{hello, spec, cancel}, false},
+		"TLS 1.2, then a short password":      {[][]byte{hello, rec(22, 70), spec, rec(22, 40), rec(23, 53), cancel}, false},
+		"no TLS at all":                       {[][]byte{[]byte("GET / HTTP/1.1\r\n\r\n"), cancel}, false},
+		"handshake without end, then a match": {[][]byte{bytes.Repeat(rec(23, 1), 20), done, cancel}, false},
+	} {
+		o, got := tlsOpening{}, false
+		for _, p := range c.parts {
+			cancel, over := o.feed(p)
+			if got = cancel; over {
+				break
+			}
+		}
+		if got != c.want {
+			t.Errorf("%s: %v", name, got)
+		}
+	}
 }

@@ -23,8 +23,11 @@
 // further: no two routers that disagree about the primary can play it back and forth. Everything about a request is bounded by
 // asideFor. What becomes of a request the protocol never tells its sender: the connection is closed in any case.
 //
-// Not held back are requests that do not pass here: those inside TLS, which can't be told from sessions; those sent to
-// PostgreSQL's own port, as over the fast path of package redirect; pg_cancel_backend().
+// A request inside TLS can't be read and so not be judged by its session; it is recognised by its length and not delivered
+// while any commit may be waiting for long (sealed.go).
+//
+// Not held back is what does not pass here: requests to PostgreSQL's own port, as over the fast path of package redirect, and
+// pg_cancel_backend().
 //
 // # Waiting
 //

@@ -74,8 +74,7 @@ func TestPsqlWaitsForTheServerToComeBack(t *testing.T) {
 	}
 }
 
-// PQcancel, which a psql that is interrupted calls, sends a plaintext CancelRequest up to version 16, whatever the
-// session has; since 17 one inside TLS where the session has TLS.
+// PQcancel, which a psql that is interrupted calls, sends a plaintext CancelRequest whatever the session has, psql 17 too.
 func TestInterruptedPsqlCancelsItsQuery(t *testing.T) {
 	p := startPostgres(t, true)
 	g := newRig(t, Config{})

@@ -14,9 +14,12 @@ const (
 	codeGSS    = 80877104
 )
 
-// codeHandedOver takes codeCancel's place in a CancelRequest that one router hands to another. PostgreSQL takes it for a
-// protocol version that it does not speak.
-const codeHandedOver = 0x53460001
+// What one router sends another has the form of a CancelRequest and one of these codes, which PostgreSQL takes for versions
+// of the protocol that it does not speak.
+const (
+	codeHandedOver = 0x53460001 // a CancelRequest
+	codeMaySealed  = 0x53460002 // the question whether one inside TLS may be delivered
+)
 
 // maxStartup is the longest first message that PostgreSQL accepts (MAX_STARTUP_PACKET_LENGTH).
 const maxStartup = 10000
@@ -33,7 +36,7 @@ const (
 	openSecure                    // SSLRequest or GSSENCRequest: the server answers with one byte
 	openTLS                       // TLS at once
 	openCancel                    // a CancelRequest
-	openHandedOver                // one that another router was sent
+	openHandedOver                // what another router was sent, or asks
 	openJunk                      // nothing that PostgreSQL would take
 )
 
@@ -54,11 +57,11 @@ func classify(p []byte) opening {
 		return openPartial
 	}
 	switch code {
-	case codeCancel, codeHandedOver:
+	case codeCancel, codeHandedOver, codeMaySealed:
 		switch {
 		case n < 16:
 			return openJunk
-		case code == codeHandedOver:
+		case code != codeCancel:
 			return openHandedOver
 		}
 		return openCancel

@@ -67,7 +67,15 @@ func (l *loop) note(from *end, p []byte) bool {
 	if s.phase == phaseSent {
 		s.keep(p)
 	}
-	if s.talk != talkOpaque && s.fromClient(p) {
+	switch {
+	case s.talk == talkOpaque:
+	case s.talk == talkTLS:
+		cancel, over := s.tls.feed(p)
+		if over {
+			s.talk = talkOpaque
+		}
+		return !cancel || !l.sealed(s, p)
+	case s.fromClient(p):
 		l.cancel(s, p)
 		return false
 	}

@@ -25,6 +25,7 @@ const (
 	talkAnswer             // the server's one-byte answer to SSLRequest or GSSENCRequest comes next
 	talkNext               // the answer was no; the client's next opening message comes
 	talkPlain              // messages
+	talkTLS                // TLS's handshake, and the first that is said inside
 )
 
 // session is one client's connection with all that belongs to it. It is its loop's alone, but for place and seat, which
@@ -40,6 +41,7 @@ type session struct {
 	first   []byte // what the client sent before its server's first byte; nil after it
 	opening opening
 	frames  frames
+	tls     tlsOpening
 	key     cancelKey // under which its CancelRequests are known; "": none
 
 	place *list.Element // among the waiting
@@ -70,8 +72,10 @@ type end struct {
 
 // opened sets what is understood of the session after its first message, at first and whenever another server gets it.
 func (s *session) opened() {
-	s.frames = frames{}
+	s.frames, s.tls = frames{}, tlsOpening{}
 	switch s.opening {
+	case openTLS:
+		s.talk = talkTLS
 	case openStartup:
 		s.talk = talkPlain
 	case openSecure:
@@ -96,6 +100,9 @@ func (s *session) fromServer(p []byte) cancelKey {
 			break
 		}
 		s.talk = talkOpaque
+		if len(p) == 1 && p[0] == 'S' {
+			s.talk = talkTLS
+		}
 	case talkNext:
 		s.talk = talkOpaque
 	}
