@@ -100,7 +100,7 @@ func (s *Server) CancelSealed(ctx context.Context) (withheld string, err error) 
 const sealedSQL = `
 select case when pg_is_in_recovery() then '' else current_setting('synchronous_standby_names') end,
 	(select count(*) from pg_stat_get_wal_senders() w where w.state = 'streaming' and w.sync_state in ('quorum', 'sync')),
-	exists (select from pg_stat_get_activity(null) a where a.wait_event = 'SyncRep' and a.query_start < clock_timestamp() - interval '100 ms')`
+	exists (select from pg_stat_get_activity(null) a where a.wait_event = 'SyncRep' and a.query_start < clock_timestamp() - interval '1 s')`
 
 // cancelledPID is the process that the request names ("Message Formats": CancelRequest), 0 if it is too short to name one.
 func cancelledPID(request []byte) int32 {
