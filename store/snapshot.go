@@ -91,7 +91,7 @@ func (f *folder) apply(u Update) bool {
 	if u.Full {
 		old := *f
 		f.clear()
-		if u.Anew {
+		if u.Anew || old.wentBack(u.Reset) {
 			f.age++
 			old = folder{}
 		}
@@ -109,6 +109,17 @@ func (f *folder) apply(u Update) bool {
 		}
 	}
 	return changed
+}
+
+// wentBack reports whether the agreed record is older than one seen before, which only a restored store can show: a full update
+// is read after all that was delivered earlier. It tells where revisions were raised by hand (etcdutl's --bump-revision), too.
+func (f *folder) wentBack(kvs []KV) bool {
+	for _, kv := range kvs {
+		if kv.Key == f.prefix+"state" {
+			return f.state != nil && kv.Revision < f.state.Revision
+		}
+	}
+	return false
 }
 
 // keepUnreadable brings the agreed record back that a full update made undecodable: without it a member would think that

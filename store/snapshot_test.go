@@ -38,6 +38,20 @@ func TestMisplaced(t *testing.T) {
 	}
 }
 
+// TestWentBack: a record older than one seen before begins another generation, one that is as old or newer does not.
+func TestWentBack(t *testing.T) {
+	f := newFolder("/p/")
+	for i, c := range []struct {
+		revision   int64
+		generation uint64
+	}{{7, 0}, {7, 0}, {9, 0}, {5, 1}, {6, 1}} {
+		f.apply(Update{Full: true, Reset: []KV{{"/p/state", []byte(`{"term":3}`), c.revision}}})
+		if got := f.snapshot().Generation; got != c.generation {
+			t.Errorf("%d: generation %d after revision %d, want %d", i, got, c.revision, c.generation)
+		}
+	}
+}
+
 // TestWhatChangesNothing: what a snapshot does not show makes no new one.
 func TestWhatChangesNothing(t *testing.T) {
 	f := newFolder("/p/")

@@ -216,17 +216,27 @@ func final(err error) bool {
 	return false
 }
 
-// note takes down which cluster answered. Another one than before means that etcd was made anew or restored from a backup:
-// its revisions begin again, and a watch that waits for old ones would wait for ever.
-func (s *Store) note(h *pb.ResponseHeader) {
+// note takes down what an answer tells of etcd itself. Only linearizable requests may be noted: their revision is not below any
+// that was known when they were sent (floor, from known). If it is, or another cluster answers, etcd was made anew or restored
+// from a backup: a watch that waits for later revisions would wait for ever. The cluster's id alone does not tell, for
+// "etcdctl snapshot restore" with the same token, names and peer addresses gives the same one (seen with etcd 3.4).
+func (s *Store) note(h *pb.ResponseHeader, floor int64) {
 	if h == nil {
 		return
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.clusterID != 0 && s.clusterID != h.ClusterId {
+	if s.clusterID != 0 && s.clusterID != h.ClusterId || h.Revision < floor {
 		close(s.renewed)
 		s.renewed = make(chan struct{})
+		s.revision = 0
 	}
-	s.clusterID = h.ClusterId
+	s.clusterID, s.revision = h.ClusterId, max(s.revision, h.Revision)
+}
+
+// known is the highest revision that etcd has answered with.
+func (s *Store) known() int64 {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.revision
 }

@@ -55,7 +55,8 @@ type Store struct {
 	mu        sync.Mutex
 	closed    bool
 	clusterID uint64        // of the newest answer; 0: none yet
-	renewed   chan struct{} // closed and replaced when clusterID changes: revisions begin anew, watches must too
+	revision  int64         // the highest that it answered with
+	renewed   chan struct{} // closed and replaced when etcd is another one than before: revisions begin anew, watches must too
 }
 
 var _ store.Store = (*Store)(nil)

@@ -160,33 +160,39 @@ func TestWatchMoves(t *testing.T) {
 }
 
 // TestAnotherCluster: etcd made anew under the same address begins with low revisions; a watch that waited for the old ones
-// must notice.
+// must notice, also when the new one has the old one's id, which is made of names, addresses and token alone.
 func TestAnotherCluster(t *testing.T) {
-	e := storetest.Start(t, 1)
-	n := e.Nodes[0]
-	s := open(t, e, n.ClientURL)
-	c := s.Watch(t.Context(), "/standfast/w/")
-	<-c
-	for i := range 20 {
-		if _, err := s.Put(t.Context(), "/standfast/w/k", fmt.Append(nil, i)); err != nil {
-			t.Fatal(err)
-		}
-		<-c
+	for name, token := range map[string]string{"another id": "another", "the same id": ""} {
+		t.Run(name, func(t *testing.T) {
+			e := storetest.Start(t, 1)
+			n := e.Nodes[0]
+			s := open(t, e, n.ClientURL)
+			c := s.Watch(t.Context(), "/standfast/w/")
+			<-c
+			for i := range 20 {
+				if _, err := s.Put(t.Context(), "/standfast/w/k", fmt.Append(nil, i)); err != nil {
+					t.Fatal(err)
+				}
+				<-c
+			}
+			n.Child.Stop()
+			n.DataDir += "-new"
+			if token != "" {
+				n.Token = token
+			}
+			e.Run(n, embed.StateNew, n.InitialCluster)
+			e.WaitReady()
+			if _, err := s.Put(t.Context(), "/standfast/w/fresh", nil); err != nil {
+				t.Fatal(err)
+			}
+			for u := range c {
+				if u.Full && u.Anew && len(u.Reset) == 1 && u.Reset[0].Key == "/standfast/w/fresh" {
+					return
+				}
+			}
+			t.Error("the watch ended")
+		})
 	}
-	n.Child.Stop()
-	n.DataDir += "-new"
-	n.Token = "another"
-	e.Run(n, embed.StateNew, n.InitialCluster)
-	e.WaitReady()
-	if _, err := s.Put(t.Context(), "/standfast/w/fresh", nil); err != nil {
-		t.Fatal(err)
-	}
-	for u := range c {
-		if u.Full && len(u.Reset) == 1 && u.Reset[0].Key == "/standfast/w/fresh" {
-			return
-		}
-	}
-	t.Error("the watch ended")
 }
 
 // three starts three members, with the local one, the first, not being the leader.

@@ -43,9 +43,10 @@ func (s *Store) list(ctx context.Context, prefix string) ([]store.KV, int64, err
 
 func (s *Store) read(ctx context.Context, key string, opts ...clientv3.OpOption) (*clientv3.GetResponse, error) {
 	return repeat(ctx, s, func(ctx context.Context, c *clientv3.Client) (*clientv3.GetResponse, error) {
+		floor := s.known()
 		r, err := c.Get(ctx, key, opts...)
 		if err == nil {
-			s.note(r.Header)
+			s.note(r.Header, floor)
 		}
 		return r, err
 	}, never)
@@ -53,13 +54,14 @@ func (s *Store) read(ctx context.Context, key string, opts ...clientv3.OpOption)
 
 // Put implements store.Store. It is sent once: a second copy that arrives late could undo what others wrote meanwhile.
 func (s *Store) Put(ctx context.Context, key string, value []byte) (int64, error) {
+	floor := s.known()
 	r, err := once(ctx, s, func(ctx context.Context, c *clientv3.Client) (*clientv3.PutResponse, error) {
 		return c.Put(ctx, key, string(value))
 	})
 	if err != nil {
 		return 0, fmt.Errorf("put %s: %w", key, err)
 	}
-	s.note(r.Header)
+	s.note(r.Header, floor)
 	return r.Header.Revision, nil
 }
 
@@ -88,6 +90,7 @@ func (s *Store) CompareAndDelete(ctx context.Context, key string, rev int64) err
 
 // compareAnd does what is asked if the key still has the revision, and returns the store's new one.
 func (s *Store) compareAnd(ctx context.Context, key string, rev int64, do clientv3.Op) (int64, error) {
+	floor := s.known()
 	op := func(ctx context.Context, c *clientv3.Client) (*clientv3.TxnResponse, error) {
 		return c.Txn(ctx).
 			If(clientv3.Compare(clientv3.ModRevision(key), "=", rev)).
@@ -104,7 +107,7 @@ func (s *Store) compareAnd(ctx context.Context, key string, rev int64, do client
 	if err != nil {
 		return 0, err
 	}
-	s.note(r.Header)
+	s.note(r.Header, floor)
 	if !r.Succeeded {
 		return 0, store.ErrConflict
 	}
@@ -113,19 +116,21 @@ func (s *Store) compareAnd(ctx context.Context, key string, rev int64, do client
 
 // Delete implements store.Store. Like Put it is sent once.
 func (s *Store) Delete(ctx context.Context, key string) error {
+	floor := s.known()
 	r, err := once(ctx, s, func(ctx context.Context, c *clientv3.Client) (*clientv3.DeleteResponse, error) {
 		return c.Delete(ctx, key)
 	})
 	if err != nil {
 		return fmt.Errorf("delete %s: %w", key, err)
 	}
-	s.note(r.Header)
+	s.note(r.Header, floor)
 	return nil
 }
 
 // Check implements store.Store. A transaction that only reads is answered after etcd's leader has heard a majority (raft's
 // ReadIndex), without an entry in the log.
 func (s *Store) Check(ctx context.Context) error {
+	floor := s.known()
 	r, err := repeat(ctx, s, func(ctx context.Context, c *clientv3.Client) (*clientv3.TxnResponse, error) {
 		return c.Txn(ctx).
 			If(clientv3.Compare(clientv3.CreateRevision(probeKey), "=", 0)).
@@ -135,7 +140,7 @@ func (s *Store) Check(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("check for a majority: %w", err)
 	}
-	s.note(r.Header)
+	s.note(r.Header, floor)
 	return nil
 }
 
