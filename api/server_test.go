@@ -135,6 +135,10 @@ func TestOptionsAsterisk(t *testing.T) {
 	}
 }
 
+// unhurried is far above what a busy machine takes for anything here, and far below what checks take that wait in line
+// behind stuck clients: those are dropped after 3 to 5 s each.
+const unhurried = 30 * time.Second
+
 // TestSlowClients: clients that send a byte now and then, never read, or say nothing don't delay a check, and are dropped.
 func TestSlowClients(t *testing.T) {
 	addr := startPlain(t, Config{Source: fixed(sample("pg1")), MaxPerRemote: 100})
@@ -153,20 +157,21 @@ func TestSlowClients(t *testing.T) {
 			fmt.Fprint(c, strings.Repeat("GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n", 20))
 		}
 	}
-	began := time.Now()
-	for range 200 {
+	until := time.Now().Add(unhurried) // for all of them
+	for i := range 200 {
 		c, err := net.Dial("tcp", addr)
 		if err != nil {
 			t.Fatal(err)
 		}
+		_ = c.SetDeadline(until)
 		ask(t, c, bufio.NewReader(c), checkRequest+"Connection: close\r\n\r\n")
 		_ = c.Close()
-	}
-	if took := time.Since(began); took > 5*time.Second {
-		t.Errorf("200 checks took %v beside stuck clients", took)
+		if t.Failed() {
+			t.Fatalf("%d checks of 200 were answered beside stuck clients, and no more within %v", i, unhurried)
+		}
 	}
 	for _, c := range slow { // the server ends them; a byte now and then does not buy more time
-		_ = c.SetDeadline(time.Now().Add(10 * time.Second))
+		_ = c.SetDeadline(time.Now().Add(unhurried))
 		fmt.Fprint(c, "a")
 		// It ends by RST where the byte came too late to be read: that is a drop as well.
 		if _, err := io.Copy(io.Discard, c); err != nil && !errors.Is(err, syscall.ECONNRESET) {
