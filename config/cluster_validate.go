@@ -69,6 +69,7 @@ var ours = map[string]string{
 	"hot_standby":                "standbys serve reads",
 	"wal_log_hints":              "pg_rewind needs it",
 	"cluster_name":               "it is the member's name",
+	"update_process_title":       "it tells which clients are logging in when a server is closed to them",
 }
 
 // floor are parameters with values that would break a promise.

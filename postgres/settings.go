@@ -50,6 +50,7 @@ func (c Config) commandLine() []pgconf.Setting {
 		{Name: "restart_after_crash", Value: "off"},
 		{Name: "wal_retrieve_retry_interval", Value: retryInterval},
 		{Name: "data_sync_retry", Value: "off"},
+		{Name: "update_process_title", Value: "on"}, // tells who is logging in (endEntering)
 	}
 	if c.CA != "" {
 		out = append(out,
