@@ -33,7 +33,7 @@ func (s *Server) reread(ctx context.Context, c Config) error {
 	}
 	var errs []error
 	for _, dir := range []string{c.DataDir, c.walDir() + "/"} { // pg_wal may be a link
-		errs = append(errs, filepath.WalkDir(dir, func(path string, e fs.DirEntry, err error) error {
+		err := filepath.WalkDir(dir, func(path string, e fs.DirEntry, err error) error {
 			switch {
 			case ctx.Err() != nil:
 				return context.Cause(ctx)
@@ -47,7 +47,8 @@ func (s *Server) reread(ctx context.Context, c Config) error {
 				errs = append(errs, fromDisk(path)) // the others are read anew all the same
 			}
 			return nil
-		}))
+		})
+		errs = append(errs, err) // apart from the walk: Go does not say whether it or errs is evaluated first
 	}
 	if err := errors.Join(errs...); err != nil {
 		return fmt.Errorf("read the data from disk: %w", err)
