@@ -85,6 +85,7 @@ var faults = []struct {
 	{"standby-data", func(w *world) { w.spoil() }},
 	{"there-and-back", func(w *world) { w.thereAndBack() }},
 	{"bystander-lost", func(w *world) { w.loseBystander() }},
+	{"turn-amid-touch", func(w *world) { w.turnAmidTouch(200) }},
 }
 
 func everyFault() []string {
@@ -270,9 +271,8 @@ func (w *world) spoil() {
 }
 
 // loseBystander brings together what alone does no harm: the streams of the members that count end without the
-// primary's noticing, one that
-// streams and does not count takes what they lack, is cut off without the primary's noticing and loses its data, and is
-// made to count.
+// primary's noticing and come back late, one that streams and does not count takes what they lack, is cut off without
+// the primary's noticing and loses its data, and is made to count.
 func (w *world) loseBystander() {
 	p, st := w.primary(), w.store.snap.state
 	if p.pg == nil || p.pg.dead || st == nil || st.Phase != cluster.Reigning {
@@ -284,9 +284,12 @@ func (w *world) loseBystander() {
 				if st.Rule.Has(o.name) {
 					o.st.mute = true
 					o.st.close()
+					l := &w.links[p.id][w.host(o.name).id]
+					l.slow = w.between(300*ms, 650*ms) // too short for the primary to be missed
+					w.after(time.Second, func() { l.slow = 0 })
 				}
 			}
-			w.after(w.between(50*ms, 400*ms), func() { w.loseSilently(x) })
+			w.after(w.between(50*ms, 250*ms), func() { w.loseSilently(x) })
 			return
 		}
 	}
@@ -309,7 +312,7 @@ func (w *world) loseSilently(x *sender) {
 	x.st.close()
 	h.kill()
 	h.disk.data, h.disk.garbage = cluster.DataPartial, true
-	w.after(w.between(0, 300*ms), func() {
+	w.after(w.between(0, 100*ms), func() {
 		w.configure(func(s *snap) { s.members[h.id].Priority = 100 })
 	})
 }
@@ -356,6 +359,20 @@ func (w *world) comeBack(p, ahead *host, tries int) {
 		w.request(cluster.Failover, p.name)
 	}
 	w.after(50*ms, func() { w.comeBack(p, ahead, tries-1) })
+}
+
+// turnAmidTouch has an operator ask for another primary at the moment that a member has leave to rewind or clone its data
+// and has not begun to.
+func (w *world) turnAmidTouch(tries int) {
+	for _, h := range w.hosts {
+		if a := h.agent; a != nil && a.slow != nil && touches(a.slow.act) && !a.slow.cancelled && !h.touching {
+			w.after(w.between(0, 40*ms), func() { w.request(cluster.Failover, "") })
+			return
+		}
+	}
+	if tries > 0 && !w.calm {
+		w.after(5*ms, func() { w.turnAmidTouch(tries - 1) })
+	}
 }
 
 // ask is an operator's request, of any member.
