@@ -8,12 +8,14 @@ import (
 	"io"
 	"net"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
 
 	"github.com/jackc/pgx/v5"
 
+	"standfast/cluster"
 	"standfast/pgconf"
 )
 
@@ -75,32 +77,62 @@ func (s *Server) Cancel(ctx context.Context, request []byte) (withheld string, e
 	return withheld, nil
 }
 
-// CancelSealed says why a CancelRequest that nobody can read must not reach the server now, "" if it may: fewer standbys stream
-// than a commit asks for, or a session waits for them longer than such a wait takes. An error says that it is not known.
+// CancelSealed says why a CancelRequest that nobody can read must not reach the server now, "" if it may. Whose session it means is
+// not known, so it may be any that waits for other hosts: it is held until all that waited when it came have been confirmed,
+// which also shows that the others were there a moment ago. With fewer standbys streaming than a commit asks for it is
+// withheld at once. An error says that it is not known.
 func (s *Server) CancelSealed(ctx context.Context) (withheld string, err error) {
 	ctx, stop := context.WithTimeout(ctx, cancelFor)
 	defer stop()
-	names, standbys, late := "", 0, false
-	err = s.cancels.use(ctx, func(conn *pgx.Conn) error {
-		return conn.QueryRow(ctx, sealedSQL).Scan(&names, &standbys, &late)
-	})
-	if err != nil {
-		return "", fmt.Errorf("see whether commits wait: %w", err)
+	var before []string // who waited from the beginning until now
+	for n := 0; ; n++ {
+		w, err := s.lookAtWaiters(ctx)
+		if n == 0 {
+			before = w.waiting
+		}
+		before = slices.DeleteFunc(before, func(id string) bool { return !slices.Contains(w.waiting, id) })
+		switch {
+		case err != nil && n > 0 && ctx.Err() != nil:
+			return "it may be for a commit that waits for other hosts", nil
+		case err != nil:
+			return "", fmt.Errorf("see whether commits wait: %w", err)
+		case w.rule.K == 0:
+			return "", nil
+		case w.standbys < w.rule.K:
+			return fmt.Sprintf("it may be for a commit that waits for %d other hosts, %d of the commit rule's are there", w.rule.K, w.standbys), nil
+		case len(before) == 0:
+			return "", nil
+		}
+		select {
+		case <-time.After(lookAgain):
+		case <-ctx.Done():
+			return fmt.Sprintf("it may be for one of %d commits that have waited for other hosts for %v", len(before), cancelFor), nil
+		}
 	}
-	rule, err := pgconf.ParseSyncNames(names)
-	switch {
-	case err != nil:
-		return "", fmt.Errorf("see whether commits wait: %w", err)
-	case rule.K > 0 && (late || standbys < rule.K):
-		return fmt.Sprintf("it may be for a commit that waits for %d other hosts, %d of the commit rule's are there", rule.K, standbys), nil
-	}
-	return "", nil
 }
 
-const sealedSQL = `
+// waiters is one look at all commits that wait for other hosts, and at who could confirm them.
+type waiters struct {
+	rule     cluster.Rule
+	standbys int      // of the rule, that stream
+	waiting  []string // the statements, each by its process and beginning
+}
+
+const waitersSQL = `
 select case when pg_is_in_recovery() then '' else current_setting('synchronous_standby_names') end,
 	(select count(*) from pg_stat_get_wal_senders() w where w.state = 'streaming' and w.sync_state in ('quorum', 'sync')),
-	exists (select from pg_stat_get_activity(null) a where a.wait_event = 'SyncRep' and a.query_start < clock_timestamp() - interval '1 s')`
+	array(select a.pid || ' ' || coalesce(a.query_start::text, '') from pg_stat_get_activity(null) a where a.wait_event = 'SyncRep')`
+
+func (s *Server) lookAtWaiters(ctx context.Context) (w waiters, err error) {
+	names := ""
+	err = s.cancels.use(ctx, func(conn *pgx.Conn) error {
+		return conn.QueryRow(ctx, waitersSQL).Scan(&names, &w.standbys, &w.waiting)
+	})
+	if err == nil {
+		w.rule, err = pgconf.ParseSyncNames(names)
+	}
+	return w, err
+}
 
 // cancelledPID is the process that the request names ("Message Formats": CancelRequest), 0 if it is too short to name one.
 func cancelledPID(request []byte) int32 {

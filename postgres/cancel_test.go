@@ -3,11 +3,13 @@ package postgres_test
 import (
 	"context"
 	"encoding/binary"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/jackc/pgx/v5/pgconn"
+	"golang.org/x/sys/unix"
 
 	"standfast/cluster"
 	"standfast/postgres"
@@ -135,6 +137,41 @@ func TestCancelWithoutStandbys(t *testing.T) {
 	}
 }
 
+// TestCancelSealed: a request for nobody knows whom is delivered when all that waited as it came have been confirmed.
+func TestCancelSealed(t *testing.T) {
+	w := newWorld(t, "pg1", "pg2")
+	a, b := w.nodes["pg1"], w.nodes["pg2"]
+	must(t, a.Init(bounded(t)))
+	w.follow(b, a)
+	must(t, a.SetNames(bounded(t), cluster.NewRule(1, "pg2"), true))
+	a.exec(t, "create table t (n int primary key)")
+	w.awaitStreaming(b, a)
+	sealed := func() string {
+		t.Helper()
+		why, err := a.CancelSealed(bounded(t))
+		must(t, err)
+		return why
+	}
+	if why := sealed(); why != "" {
+		t.Errorf("nobody waits, and it is withheld: %s", why)
+	}
+	receiver, err := strconv.Atoi(b.value(t, "select pid::text from pg_stat_wal_receiver"))
+	must(t, err)
+	must(t, unix.Kill(receiver, unix.SIGSTOP)) // for a moment it still counts as streaming
+	commit := a.begin(t, "SyncRep", "insert into t values (1)")
+	if sealed() == "" {
+		t.Error("delivered while a commit waits for a standby that is silent")
+	}
+	commit.goesOn("SyncRep")
+	must(t, unix.Kill(receiver, unix.SIGCONT))
+	must(t, <-commit.done)
+	commit.done <- nil
+	w.awaitStreaming(b, a)
+	if why := sealed(); why != "" {
+		t.Errorf("the commit is confirmed, and it is withheld: %s", why)
+	}
+}
+
 // TestCancelOfNothing: a process number is any number, before the server has seen the key.
 func TestCancelOfNothing(t *testing.T) {
 	w := newWorld(t, "pg1")
@@ -158,9 +195,7 @@ func TestCancelOfNothing(t *testing.T) {
 	sleep.goesOn("PgSleep")
 	sleep.cancelled()
 	must(t, a.KillAll(bounded(t)))
-	if _, err := a.Cancel(bounded(t), request); err != nil {
-		t.Log(err) // the number is the idle one's again no more: without a server nothing is delivered, and that is said
-	} else {
+	if _, err := a.Cancel(bounded(t), idle.request(idle.conn.SecretKey())); err == nil {
 		t.Error("delivered to a server that is down")
 	}
 }

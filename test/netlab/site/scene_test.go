@@ -36,7 +36,10 @@ type scene struct {
 }
 
 // begin sets clients to work on a whole cluster and returns when all of them have been served.
-func begin(t *testing.T) *scene {
+func begin(t *testing.T) *scene { return beginWith(t, patience) }
+
+// beginWith is begin with clients that give up one commit after a time of the test's own.
+func beginWith(t *testing.T, patience time.Duration) *scene {
 	t.Helper()
 	if all.Err() != nil {
 		t.Fatal("interrupted")
@@ -45,7 +48,7 @@ func begin(t *testing.T) *scene {
 	ok(t, err)
 	s := &scene{t: t, primary: primary, term: term}
 	t.Cleanup(s.restore)
-	ways := s.ways()
+	ways := s.ways(patience)
 	s.clients, err = checker.Start(all, ways)
 	ok(t, err)
 	t.Cleanup(s.clients.Stop)
@@ -74,15 +77,13 @@ func (s *scene) restore() {
 // think is a client's pause between commits: the machines' processors are to be left for what is tested.
 const think = 10 * time.Millisecond
 
-// patience is a client's with one commit: longer than the lease, after which a primary that is cut off has cut its sessions. A
-// client that gives up earlier cancels its commit's wait for another host, and PostgreSQL then shows the row on the old
-// primary, so that trying the same row again there changes nothing, waits for nobody, and succeeds ("Known holes" in
-// docs/RELIABILITY.md; seen with 5 s).
+// patience is a client's with one commit, and shorter in TestImpatientClients: a client that gives up earlier than the lease, when
+// a primary that is cut off cuts its sessions, cancels its commit's wait for another host.
 const patience = 15 * time.Second
 
 // ways leads writers through all hosts, the floating address and each host, and readers to the primary and to the standbys of each
 // host's choice. Those of each host come last.
-func (s *scene) ways() checker.Config {
+func (s *scene) ways(patience time.Duration) checker.Config {
 	every := cluster.DSN(site.WritePort, append(s.standbys(), s.primary)...) // the victim last, or every attempt would wait for it
 	floating := cluster.FloatingDSN(site.WritePort)
 	cfg := checker.Config{
