@@ -59,17 +59,24 @@ func (m *Machine) Files(ctx context.Context, paths ...string) (map[string]deploy
 }
 
 // Write sends a file. It takes its place only when all of it has come: a connection that breaks looks like an end.
+//
+// The directory may be its owner's, who is not to lead root anywhere else by putting a link there: the new file is one that was not
+// there (noclobber), and is then spoken of by its descriptor.
 func (m *Machine) Write(ctx context.Context, f deploy.File) error {
 	script := fmt.Sprintf(`umask 077
 p=%s; d=%s; o=%s
 [ -d "$d" ] || install -d -m 0755 -o "$o" -g "$o" "$d"
 t="$p.standfast-new"
-cat >"$t"
-[ "$(wc -c <"$t")" = %d ] || { rm "$t"; echo "it did not arrive whole" >&2; exit 1; }
-chown "$o:$o" "$t"
-chmod %o "$t"
-sync "$t"
-mv -f "$t" "$p"
+rm -f "$t"
+set -C
+exec 3>"$t"
+f=/proc/$$/fd/3
+cat >&3
+[ "$(wc -c <$f)" = %d ] || { rm "$t"; echo "it did not arrive whole" >&2; exit 1; }
+chown "$o:$o" $f
+chmod %o $f
+sync $f
+mv -fT "$t" "$p"
 sync "$d"`, quote(f.Path), quote(path.Dir(f.Path)), quote(f.Owner), len(f.Text), f.Mode)
 	_, err := m.shell.Run(ctx, script, bytes.NewReader(f.Text))
 	return err
