@@ -9,6 +9,7 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"slices"
 	"sync"
 	"syscall"
 	"time"
@@ -46,6 +47,16 @@ func (o Outcome) String() string { return outcomes[o] }
 
 // MarshalText is for histories that people read.
 func (o Outcome) MarshalText() ([]byte, error) { return []byte(o.String()), nil }
+
+// UnmarshalText reads what MarshalText writes.
+func (o *Outcome) UnmarshalText(text []byte) error {
+	i := slices.Index(outcomes[:], string(text))
+	if i < 0 {
+		return fmt.Errorf("read an outcome: there is no %q", text)
+	}
+	*o = Outcome(i)
+	return nil
+}
 
 // Op is one attempt. Times are since Config.Epoch, by the monotonic clock.
 type Op struct {

@@ -70,3 +70,17 @@ func TestMissing(t *testing.T) {
 		t.Errorf("lost %v, want row 2 alone", got)
 	}
 }
+
+// TestOutcomeText: a history that was written down can be read again.
+func TestOutcomeText(t *testing.T) {
+	for want := Acknowledged; want <= NoSession; want++ {
+		text, err := want.MarshalText()
+		var got Outcome
+		if err != nil || got.UnmarshalText(text) != nil || got != want {
+			t.Errorf("%v was read as %v", want, got)
+		}
+	}
+	if err := new(Outcome).UnmarshalText([]byte("maybe")); err == nil {
+		t.Error("no error for a word that is no outcome")
+	}
+}

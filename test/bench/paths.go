@@ -57,7 +57,7 @@ func comparePaths(ctx context.Context, l limits, to *results) (err error) {
 	if len(todo) == 0 {
 		return nil
 	}
-	s, err := startStack(ctx, "standfast")
+	s, err := startStack(ctx, "standfast") // by default detection is balanced: nobody is to take a busy primary for a dead one
 	if err != nil {
 		return err
 	}

@@ -112,7 +112,7 @@ func (l limits) wantsFault(name string) bool {
 }
 
 func measureStack(ctx context.Context, name string, todo []blow, to *results) (err error) {
-	s, err := startStack(ctx, name)
+	s, err := startStack(ctx, name, ownSettings...)
 	if err != nil {
 		return err
 	}
@@ -132,7 +132,8 @@ func measureStack(ctx context.Context, name string, todo []blow, to *results) (e
 	return nil
 }
 
-func startStack(ctx context.Context, name string) (peers.Stack, error) {
+// startStack boots the machines. The settings are of Standfast's members.
+func startStack(ctx context.Context, name string, settings ...string) (peers.Stack, error) {
 	binary, err := filepath.Abs("bin/standfast")
 	if err != nil {
 		return nil, err
@@ -142,5 +143,5 @@ func startStack(ctx context.Context, name string) (peers.Stack, error) {
 	}
 	logf := func(format string, args ...any) { fmt.Fprintf(os.Stderr, format+"\n", args...) }
 	fmt.Fprintf(os.Stderr, "booting three machines with %s\n", stackNames[name])
-	return peers.Starters[name](ctx, peers.Config{Binary: binary, Settings: ownSettings, Logf: logf})
+	return peers.Starters[name](ctx, peers.Config{Binary: binary, Settings: settings, Logf: logf})
 }

@@ -17,6 +17,8 @@ import (
 	"testing"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"standfast/test/checker"
 	"standfast/test/netlab"
 	"standfast/test/netlab/peers"
@@ -27,7 +29,8 @@ import (
 const keepVar = "STANDFAST_PEERS_KEEP"
 
 // TestCheckerFindsWhatTheGuideLoses runs standfast-checker against the hand-built stack, which replicates asynchronously and fences
-// nobody. A checker that finds nothing there would find nothing anywhere.
+// nobody. A checker that finds nothing there would find nothing anywhere. Whether a power loss costs anything is a matter
+// of a millisecond, and of where new sessions go once the old primary is back beside the new one; that is only told.
 func TestCheckerFindsWhatTheGuideLoses(t *testing.T) {
 	if err := netlab.Missing(); err != nil {
 		t.Skip("no whole machines can be booted here: ", err)
@@ -41,11 +44,12 @@ func TestCheckerFindsWhatTheGuideLoses(t *testing.T) {
 	t.Log(s.With())
 	for _, f := range []struct {
 		name         string
+		broken       bool // certainly
 		strike, undo func(primary *netlab.Host) error
 	}{
-		{"cut", func(h *netlab.Host) error { return cut(ctx, s, h) }, func(*netlab.Host) error { return s.Lab().Heal(ctx) }},
-		{"pause", func(h *netlab.Host) error { return h.Pause(ctx) }, func(h *netlab.Host) error { return h.Resume(ctx) }},
-		{"power", func(h *netlab.Host) error { return h.PowerOff() }, func(h *netlab.Host) error { return h.Boot(ctx) }},
+		{"cut", true, func(h *netlab.Host) error { return cut(ctx, s, h) }, func(*netlab.Host) error { return s.Lab().Heal(ctx) }},
+		{"pause", true, func(h *netlab.Host) error { return h.Pause(ctx) }, func(h *netlab.Host) error { return h.Resume(ctx) }},
+		{"power", false, func(h *netlab.Host) error { return h.PowerOff() }, func(h *netlab.Host) error { return h.Boot(ctx) }},
 	} {
 		t.Run(f.name, func(t *testing.T) {
 			primary, err := s.Whole(ctx)
@@ -55,9 +59,12 @@ func TestCheckerFindsWhatTheGuideLoses(t *testing.T) {
 				replaced(ctx, t, s, primary)
 				ok(t, f.undo(primary))
 				pause(ctx, t, 10*time.Second) // in which there are two primaries
+				// An administrator ends it. Else HAProxy would lead who reads in the end to either of them, in turn.
+				ok(t, primary.Signal(unix.SIGKILL, site.Postmaster))
+				pause(ctx, t, 10*time.Second) // until HAProxy has noticed
 			})
 			keep(t, f.name, v)
-			if v.Whole || len(v.Lost) == 0 && len(v.Overlaps) == 0 {
+			if f.broken && (v.Whole || len(v.Lost) == 0 && len(v.Overlaps) == 0) {
 				t.Errorf("the checker found nothing wrong:\n%s", v)
 			}
 		})
@@ -102,8 +109,8 @@ func judge(ctx context.Context, t *testing.T, s peers.Stack, program string, hap
 	pause(ctx, t, 3*time.Second)
 	happen()
 	ok(t, cmd.Process.Signal(os.Interrupt))
-	if err := <-ended; err == nil || cmd.ProcessState.ExitCode() != 1 {
-		t.Errorf("the checker ended with %v, want exit code 1", err)
+	if err := <-ended; cmd.ProcessState.ExitCode() > 1 {
+		t.Errorf("the checker ended with %v", err)
 	}
 	t.Logf("%s", &words)
 	v := &checker.Verdict{}

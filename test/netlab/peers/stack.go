@@ -42,8 +42,8 @@ type Config struct {
 // diskSize is of each host's disk: what repmgr's guide keeps of WAL alone is 1 GB.
 const diskSize = 6 << 30
 
-// wholeTime bounds Whole. The longest step known is Patroni's return of a host that had lost its power.
-const wholeTime = 3 * time.Minute
+// wholeTime bounds Whole, which may have to clone two servers.
+const wholeTime = 5 * time.Minute
 
 func (c Config) lab(prepare func(*netlab.Host, string) error) netlab.Config {
 	return netlab.Config{Image: Image, DiskSize: diskSize, Logf: c.Logf, Prepare: func(h *netlab.Host, root string) error {
