@@ -2,7 +2,9 @@ package node
 
 import (
 	"context"
+	"errors"
 	"slices"
+	"strings"
 	"time"
 
 	"standfast/cluster"
@@ -78,13 +80,18 @@ func (n *Node) keepDecoding(ctx context.Context) error {
 
 func (n *Node) keepLogicalSlots(ctx context.Context) error {
 	v, primary := n.reigning()
+	if !primary {
+		n.lostSlots.Store(nil)
+	}
 	if v == nil {
 		return nil
 	}
 	ctx, cancel := context.WithTimeout(ctx, logicalBound)
 	defer cancel()
 	if primary {
-		return n.pg.KeepLogicalSlots(ctx)
+		err := n.pg.KeepLogicalSlots(ctx)
+		n.noteLostSlots(err)
+		return err
 	}
 	i := slices.IndexFunc(v.Members, func(m cluster.Member) bool { return m.Name == v.State.Primary })
 	if i < 0 {
@@ -99,4 +106,28 @@ func (n *Node) keepLogicalSlots(ctx context.Context) error {
 		Others:  slices.DeleteFunc(slices.Clone(v.State.Rule.Of), func(m string) bool { return m == n.cfg.Name }),
 		Restart: func(ctx context.Context) error { return n.agent.Restart(ctx, "to load logical slots") },
 	})
+}
+
+// slotsLost begins the note of a primary that does not have logical slots which its subscribers rely on.
+const slotsLost = "logical slots lost: "
+
+// noteLostSlots takes note of which logical slots a primary's look has found to be gone. A look that failed in another way
+// tells nothing of them.
+func (n *Node) noteLostSlots(err error) {
+	var lost *postgres.SlotLostError
+	switch {
+	case errors.As(err, &lost):
+		n.lostSlots.Store(&lost.Names)
+	case err == nil:
+		n.lostSlots.Store(nil)
+	}
+}
+
+// slotNote tells every member of logical slots that are lost, by this one's note; "" if none are.
+func (n *Node) slotNote() string {
+	lost := n.lostSlots.Load()
+	if lost == nil {
+		return ""
+	}
+	return slotsLost + strings.Join(*lost, ", ")
 }

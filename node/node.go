@@ -61,11 +61,12 @@ type Node struct {
 	applying    sync.Mutex              // held while PostgreSQL's parameters are put in force
 	applied     atomic.Pointer[applied] // what came of it the last time
 	receivers   atomic.Pointer[receivers]
-	impostors   chan struct{}          // end them now
-	stale       atomic.Bool            // what PostgreSQL may have has changed since, with its role
-	viewChanged broadcast              // of view and applied
-	asking      sync.Mutex             // held while a request is recorded
-	stoodBy     atomic.Pointer[string] // the ID of the newest request that the store has acknowledged
+	lostSlots   atomic.Pointer[[]string] // logical ones; nil: none, or not the primary
+	impostors   chan struct{}            // end them now
+	stale       atomic.Bool              // what PostgreSQL may have has changed since, with its role
+	viewChanged broadcast                // of view and applied
+	asking      sync.Mutex               // held while a request is recorded
+	stoodBy     atomic.Pointer[string]   // the ID of the newest request that the store has acknowledged
 	storeClose  func() error
 	lastMark    mark
 	wasUp       bool // the agent's loop only, as wasStandby

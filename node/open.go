@@ -225,6 +225,9 @@ func (n *Node) completeBeat(b *cluster.Beat) {
 	}
 	b.PendingRestart = len(n.waiting().Restart) > 0
 	b.Addresses = n.addresses.held()
+	if b.Note == "" {
+		b.Note = n.slotNote()
+	}
 }
 
 func (n *Node) lastNote() string {

@@ -128,10 +128,10 @@ func (n *Node) memberStatus(v cluster.View, m cluster.Member, head cluster.LSN) 
 	b, heard := v.Peers[m.Name].Beat, v.Peers[m.Name].Heard
 	if m.Name == v.Self {
 		b = decide.Beat(v)
-		n.completeBeat(&b)
 		if n.agent != nil {
 			b.Note = n.agent.Note()
 		}
+		n.completeBeat(&b)
 		heard = v.Now
 	}
 	out := api.Member{
@@ -218,6 +218,8 @@ func warnings(v cluster.View, r cluster.Route, s *api.Status) []string {
 			add("%s is not heard from%s: see whether its host is up and standfast runs there", m.Name, since(m.HeardMS))
 		case m.State == api.Failed:
 			add("%s: %s", m.Name, m.Note)
+		case m.Role == api.Primary && strings.HasPrefix(m.Note, slotsLost):
+			add("%s on %s: load their subscribers anew; then take them out of postgresql.slots and declare them again", m.Note, m.Name)
 		}
 		if m.PendingRestart && m.State != api.Unreachable {
 			pending = append(pending, m.Name)

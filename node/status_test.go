@@ -1,6 +1,8 @@
 package node
 
 import (
+	"context"
+	"errors"
 	"slices"
 	"strings"
 	"testing"
@@ -8,6 +10,7 @@ import (
 
 	"standfast/api"
 	"standfast/cluster"
+	"standfast/postgres"
 )
 
 // TestStatusOfAHealthyCluster: everything is told, and nothing is warned of.
@@ -191,5 +194,43 @@ func TestLagOfThisMember(t *testing.T) {
 	}
 	if got := names(n.buildStatus(v, cluster.Route{}, time.Now())); !slices.Equal(got, []string{"pg2", "pg3"}) {
 		t.Errorf("in the rule: %v", got)
+	}
+}
+
+// TestLostSlotsAreShown: a primary whose logical slots are gone says so in the status of every member, until they are there
+// again; a look that failed otherwise changes nothing.
+func TestLostSlotsAreShown(t *testing.T) {
+	lost := errors.Join(errors.New("another slot's plugin is missing"), &postgres.SlotLostError{Names: []string{"app", "cdc"}})
+	const want = "logical slots lost: app, cdc on pg1: "
+	primary, _ := bare(t, "pg1")
+	other, _ := bare(t, "pg2")
+	warned := func() (here, there bool) {
+		shown := func(n *Node, v cluster.View) bool {
+			s := n.buildStatus(v, cluster.Route{Term: 2, Write: "pg1"}, time.Now())
+			return slices.ContainsFunc(s.Warnings, func(w string) bool { return strings.HasPrefix(w, want) })
+		}
+		var b cluster.Beat
+		primary.completeBeat(&b)
+		v := reigning(other)
+		p := v.Peers["pg1"]
+		p.Heard, p.Beat.Note = v.Now, b.Note
+		v.Peers["pg1"] = p
+		return shown(primary, reigning(primary)), shown(other, v)
+	}
+	for _, look := range []struct {
+		err  error
+		want bool
+	}{{nil, false}, {lost, true}, {context.DeadlineExceeded, true}, {nil, false}} {
+		primary.noteLostSlots(look.err)
+		if here, there := warned(); here != look.want || there != look.want {
+			t.Errorf("after a look that ended with %v: told here: %v, by another member: %v", look.err, here, there)
+		}
+	}
+	primary.noteLostSlots(lost)
+	if err := primary.keepLogicalSlots(t.Context()); err != nil { // it does not reign
+		t.Fatal(err)
+	}
+	if note := primary.slotNote(); note != "" {
+		t.Errorf("no primary any more, it still says %q", note)
 	}
 }
