@@ -73,6 +73,72 @@ func TestAddresses(t *testing.T) {
 	}
 }
 
+// TestAddressesSucceeded: an agent that ends leaves its addresses under its guard's deadline, and so does the next guard's arrival:
+// it tells how much is left, and takes them off when nobody feeds it.
+func TestAddressesSucceeded(t *testing.T) {
+	err := apart(func() error {
+		lo, err := netlink.LinkByName("lo")
+		if err != nil {
+			return err
+		}
+		on := func() (int, error) {
+			l, err := netlink.AddrList(lo, netlink.FAMILY_ALL)
+			return len(l), err
+		}
+		held := Address{lo.Attrs().Index, netip.MustParsePrefix("192.0.2.50/32")}
+		a, err := netlink.ParseAddr(held.Prefix.String())
+		if err == nil {
+			err = netlink.AddrAdd(lo, a)
+		}
+		if err != nil {
+			return err
+		}
+		const lease = 2 * time.Second
+		first, err := Start(context.Background(), Config{Name: t.Name(), Program: program})
+		if err != nil {
+			return err
+		}
+		fed := time.Now()
+		if err := errors.Join(first.Feed(lease, Target{Addresses: []Address{held}}), first.Close()); err != nil {
+			return err
+		}
+		next, err := Start(context.Background(), Config{Name: t.Name(), Program: program})
+		if err != nil {
+			return err
+		}
+		defer func() {
+			if err := errors.Join(next.Disarm(), next.Close()); err != nil {
+				t.Error(err)
+			}
+		}()
+		left, spent := next.Status().Left, time.Since(fed)
+		if n, err := on(); err != nil || n != 1 && spent < lease {
+			t.Errorf("%d addresses after %v, %v", n, spent, err)
+		}
+		if left <= 0 && spent < lease || left > lease {
+			t.Errorf("%v are left %v after the last feed for %v", left, spent, lease)
+		}
+		for n := 1; n > 0; time.Sleep(time.Millisecond) {
+			if n, err = on(); err != nil {
+				return err
+			}
+			if time.Since(fed) > lease+5*time.Second {
+				return errors.New("nobody has taken the address off")
+			}
+		}
+		if after := time.Since(fed); after < lease {
+			t.Errorf("taken off after %v of %v", after, lease)
+		}
+		return nil
+	})
+	if errors.Is(err, unix.EPERM) {
+		t.Skip("a network namespace needs root")
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
 // apart runs f in a network namespace of its own, as what f starts does too, on a thread that ends with it.
 func apart(f func() error) error {
 	ch := make(chan error)
