@@ -20,6 +20,12 @@
 // without ARP, the loopback one included, is left silent: there the address is announced by something else, such as a
 // routing protocol.
 //
+// # How a restart keeps them
+//
+// A run that ends for a successor leaves what it holds (Leave), and the successor finds it (Inherit). It stays as it was, with
+// nothing said to the neighbours, until the successor knows whether this host should hold it, and no longer than the
+// earlier run has answered for it; so a restart costs nothing, and prolongs nothing.
+//
 // # What it needs
 //
 // CAP_NET_ADMIN to add and remove addresses, CAP_NET_RAW for what is said to the neighbours and for Tickle.

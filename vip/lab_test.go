@@ -43,6 +43,8 @@ type host struct {
 	proc *exec.Cmd
 	in   io.WriteCloser
 	out  *bufio.Scanner
+
+	left string // what the holder before it has left of its time, for Inherit; "": nothing
 }
 
 func newLab(t *testing.T, names ...string) *lab {
@@ -65,7 +67,7 @@ func (l *lab) must(err error) {
 func (h *host) start(addresses ...string) {
 	h.lab.t.Helper()
 	h.proc = &exec.Cmd{Path: "/proc/self/exe", Args: []string{"host"}, Stderr: os.Stderr,
-		Env: []string{"VIP_TEST_HOST=" + strings.Join(addresses, ","), "VIP_TEST_NAME=" + h.Name, "VIP_TEST_MEMBERS=" + h.members()}}
+		Env: []string{"VIP_TEST_HOST=" + strings.Join(addresses, ","), "VIP_TEST_NAME=" + h.Name, "VIP_TEST_MEMBERS=" + h.members(), "VIP_TEST_INHERIT=" + h.left}}
 	var err error
 	h.in, err = h.proc.StdinPipe()
 	h.lab.must(err)
@@ -112,6 +114,13 @@ func beHost() int {
 	}
 	log := slog.New(slog.NewTextHandler(os.Stderr, nil)).With("host", os.Getenv("VIP_TEST_NAME"))
 	f := New(Config{Addresses: addresses, Members: func() []netip.Addr { return members }, Log: log})
+	if s := os.Getenv("VIP_TEST_INHERIT"); s != "" {
+		left, err := time.ParseDuration(s)
+		if err = errors.Join(err, f.Inherit(left)); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			return 1
+		}
+	}
 	ctx, cancel := context.WithCancel(context.Background())
 	ended := make(chan error, 1)
 	go func() { ended <- f.Run(ctx) }()
@@ -132,7 +141,7 @@ func beHost() int {
 
 func obey(f *Floating, w []string) string {
 	switch w[0] {
-	case "set": // for how long, then the addresses; with a question mark: after a check
+	case "set": // for how long, then the addresses; with a question mark: after a check; with an exclamation mark: if found
 		good, err := time.ParseDuration(w[1])
 		if err != nil {
 			return err.Error()
@@ -140,9 +149,12 @@ func obey(f *Floating, w []string) string {
 		var claims []Claim
 		for _, s := range w[2:] {
 			bare, ask := strings.CutSuffix(s, "?")
-			claims = append(claims, Claim{netip.MustParseAddr(bare), ask})
+			bare, found := strings.CutSuffix(bare, "!")
+			claims = append(claims, Claim{IP: netip.MustParseAddr(bare), Ask: ask, Found: found})
 		}
 		f.Set(claims, good)
+	case "leave":
+		f.Leave()
 	case "drop":
 		ctx, cancel := context.WithTimeout(context.Background(), time.Second)
 		defer cancel()
@@ -160,6 +172,8 @@ func obey(f *Floating, w []string) string {
 	case "flows":
 		flows, err := Flows([]netip.Addr{netip.MustParseAddr(w[1])}, 10)
 		return fmt.Sprint("flows ", flows, err)
+	case "found":
+		return fmt.Sprint("found ", f.Status()[0].Held, f.Status()[0].Found)
 	case "error":
 		return "error " + text(f.Status()[0].Err)
 	case "conflict":

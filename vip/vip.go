@@ -22,8 +22,8 @@ type Config struct {
 	// stranger, but one that lags behind. It may be nil.
 	Members func() []netip.Addr
 
-	// Changed is called after the status of an address has changed; was says whether it was held before. It must not block.
-	// It may be nil.
+	// Changed is called after the status of an address has changed; was says whether it was held before, and not only found.
+	// It must not block. It may be nil.
 	Changed func(s Status, was bool)
 
 	Log *slog.Logger // nil: slog.Default()
@@ -36,6 +36,10 @@ type Claim struct {
 	// Ask makes sure that nobody answers for the address before it is used (Check). It is left out where this cluster has
 	// used it before: then time counts, and who may still hold it is on its way out.
 	Ask bool
+
+	// Found claims the address only where an earlier run has left it, and only for as long as Inherit says: whether this host
+	// should hold it is not known yet.
+	Found bool
 }
 
 // Status is the state of one address on this host.
@@ -44,6 +48,7 @@ type Status struct {
 	Place     Place     // where it is, or was last
 	Wanted    bool      // it is claimed
 	Held      bool      // it is on the interface
+	Found     bool      // likewise, but only because an earlier run has left it there (Inherit)
 	Since     time.Time // of Held's last change
 	Announced time.Time // the last announcement; zero: none since it was added
 	Err       error     // why it is not as wanted, or not announced; nil: all is well
@@ -71,6 +76,9 @@ type Floating struct {
 	running bool
 	claims  map[netip.Addr]Claim
 	lapse   time.Duration // by boot(): when the claims end
+	said    bool          // Set or Drop has been called
+	inherit time.Duration // by boot(): until when an address that was left behind may stay unclaimed
+	leaving bool          // what is claimed when Run ends stays
 	waiting []chan struct{}
 	status  map[netip.Addr]Status
 	again   map[netip.Addr]bool // to be announced now
@@ -116,7 +124,7 @@ func (f *Floating) Set(claims []Claim, good time.Duration) {
 		changed = changed || !ok || old != c
 		fresh[c.IP] = c
 	}
-	f.claims, f.lapse = fresh, boot()+good
+	f.claims, f.lapse, f.said = fresh, boot()+good, true
 	f.mu.Unlock()
 	if changed {
 		f.rouse()
@@ -127,6 +135,7 @@ func (f *Floating) Set(claims []Claim, good time.Duration) {
 // or ctx ends. The kernel needs no more than a moment for it.
 func (f *Floating) Drop(ctx context.Context, ips ...netip.Addr) error {
 	f.mu.Lock()
+	f.said = true
 	for ip := range f.claims {
 		if len(ips) == 0 || slices.Contains(ips, ip) {
 			delete(f.claims, ip)
@@ -189,7 +198,7 @@ func (f *Floating) claim(ip netip.Addr) (Claim, bool) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	c, ok := f.claims[ip]
-	return c, ok && boot() < f.lapse
+	return c, ok && !c.Found && boot() < f.lapse
 }
 
 // note publishes what has become of an address.
@@ -206,8 +215,8 @@ func (f *Floating) note(s Status) {
 	}
 	f.status[s.Address.IP] = s
 	f.mu.Unlock()
-	if s.Held != old.Held || s.Wanted != old.Wanted || text(s.Err) != text(old.Err) {
-		f.cfg.Changed(s, old.Held)
+	if s.Held != old.Held || s.Found != old.Found || s.Wanted != old.Wanted || text(s.Err) != text(old.Err) {
+		f.cfg.Changed(s, old.Held && !old.Found)
 	}
 }
 

@@ -218,6 +218,55 @@ func TestLeftBehind(t *testing.T) {
 	})
 }
 
+// TestRestart: what a holder leaves to the next one stays on the interface all the time, and no longer than it may.
+func TestRestart(t *testing.T) {
+	l := newLab(t, "a", "client")
+	a := l.hosts["a"]
+	inherit := func(left string) {
+		t.Helper()
+		a.start(four, six)
+		a.say("set 1m 10.77.0.50 fd77::50", "done")
+		l.within(2*time.Second, "a holds both", a.holds(four, six))
+		a.say("leave", "done")
+		a.say("quit", "ended <nil>")
+		if !a.holds(four, six)() {
+			t.Fatalf("only %v were left", a.Addrs())
+		}
+		a.left = left
+		a.start(four, six)
+		a.left = ""
+	}
+
+	inherit("1m")
+	a.say("found", "found true true")
+	a.say("set 1m 10.77.0.50! fd77::50!", "done") // whose they are is not known yet
+	a.say("set 1m 10.77.0.50? fd77::50!", "done") // nobody is asked about one that is here
+	l.within(time.Second, "the first is taken over", func() bool { return a.say("found", "found true") == "found true false" })
+	if !a.holds(four, six)() {
+		t.Errorf("%v is here after one was taken over", a.Addrs())
+	}
+	a.say("set 1m 10.77.0.50", "done") // the other one is another host's
+	l.within(time.Second, "what is not claimed goes", a.holds(four))
+	a.say("set 1m 10.77.0.50! fd77::50!", "done")
+	l.within(time.Second, "what was taken once is no longer found", a.holds())
+	a.say("quit", "ended <nil>")
+
+	inherit("300ms")
+	a.say("set 1m 10.77.0.50 fd77::50!", "done")
+	l.within(2*time.Second, "who can't tell in time lets go", a.holds(four))
+	a.say("quit", "ended <nil>")
+
+	inherit("1m")
+	a.say("drop", "done")
+	if !a.holds()() {
+		t.Errorf("%v after a drop was confirmed", a.Addrs())
+	}
+	a.say("quit", "ended <nil>")
+
+	inherit("") // the guard has fired meanwhile
+	l.within(time.Second, "what nobody answers for goes", a.holds())
+}
+
 // TestEnds: the addresses go when the holder ends, and when nobody renews what it was told.
 func TestEnds(t *testing.T) {
 	l := newLab(t, "a")

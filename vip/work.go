@@ -14,6 +14,7 @@ type entry struct {
 	addr     Address
 	place    Place
 	held     bool
+	found    bool      // it is held because an earlier run has left it, and has not been taken since
 	running  bool      // the interface has a carrier
 	lostAt   time.Time // when somebody else took it off last
 	wire     wire      // to the neighbours, while it is held; nil on a silent interface
@@ -45,18 +46,19 @@ const (
 // the switch's port, has just come up.
 var tellGaps = [tellFirst]time.Duration{20 * time.Millisecond, 100 * time.Millisecond, 500 * time.Millisecond, 2 * time.Second}
 
-// Run removes addresses that an earlier run left behind, then does what Set says until ctx ends, and removes all. Only
-// the addresses of Config, and IPv4 addresses with our label, are ever touched.
+// Run removes addresses that an earlier run left behind, but for those that Inherit has found, then does what Set says until
+// ctx ends, and removes all, but for those that Leave is for. Only the addresses of Config, and IPv4 addresses with our
+// label, are ever touched.
 func (f *Floating) Run(ctx context.Context) error {
 	var err error
 	if f.kernel, err = openKernel(); err != nil {
 		return fmt.Errorf("floating addresses: %w", err)
 	}
 	defer f.kernel.close()
-	f.clean()
 	f.mu.Lock()
 	f.running = true
 	f.mu.Unlock()
+	f.clean()
 	defer close(f.ended)
 	life, stop := context.WithCancel(ctx)
 	f.follow(life)
@@ -67,7 +69,13 @@ func (f *Floating) Run(ctx context.Context) error {
 
 // clean takes off what an earlier run left behind: it died, and its guard perhaps too.
 func (f *Floating) clean() {
-	n, err := f.kernel.remove(func(ip netip.Addr, label string) bool { return f.ours(ip) || strings.HasSuffix(label, labelSuffix) })
+	kept := map[netip.Addr]bool{}
+	for _, e := range f.entries {
+		kept[e.addr.IP] = e.found
+	}
+	n, err := f.kernel.remove(func(ip netip.Addr, label string) bool {
+		return !kept[ip] && (f.ours(ip) || strings.HasSuffix(label, labelSuffix))
+	})
 	if n > 0 {
 		f.log.Warn("removed floating addresses that were left behind", "number", n)
 	}
@@ -85,13 +93,19 @@ func (f *Floating) ours(ip netip.Addr) bool {
 	return false
 }
 
-// end removes everything, whatever is claimed.
+// end removes everything, whatever is claimed, unless a successor is to find it.
 func (f *Floating) end() error {
+	left := f.left()
 	f.mu.Lock()
 	f.running, f.claims = false, map[netip.Addr]Claim{}
 	f.mu.Unlock()
 	var errs []error
 	for _, e := range f.entries {
+		if left[e] {
+			f.hush(e)
+			f.log.Info("floating address left to the next agent", "address", e.addr.IP.String(), "interface", e.place.Interface)
+			continue
+		}
 		f.lose(e)
 		errs = append(errs, e.err)
 	}
@@ -143,10 +157,10 @@ func (f *Floating) work(ctx context.Context, look bool) time.Duration {
 	f.mu.Unlock()
 	var keep []*entry
 	for _, e := range f.entries {
-		if _, wanted := f.claim(e.addr.IP); !wanted {
-			f.lose(e)
-		} else {
+		if _, wanted := f.claim(e.addr.IP); wanted {
 			keep = append(keep, e)
+		} else if !f.waits(e) {
+			f.lose(e)
 		}
 	}
 	for _, w := range waiting {
@@ -154,10 +168,10 @@ func (f *Floating) work(ctx context.Context, look bool) time.Duration {
 	}
 	now := time.Now()
 	for _, e := range keep {
-		if e.held && (look || !now.Before(e.tellAt)) {
+		if e.held && !e.found && (look || !now.Before(e.tellAt)) {
 			f.verify(e)
 		}
-		if c, wanted := f.claim(e.addr.IP); wanted && !e.held && !now.Before(e.tryAt) {
+		if c, wanted := f.claim(e.addr.IP); wanted && (!e.held || e.found) && !now.Before(e.tryAt) {
 			f.take(ctx, e, c)
 		}
 		f.tell(e, now)
@@ -171,7 +185,7 @@ func (f *Floating) next(keep []*entry, now time.Time) time.Duration {
 	wait := idle
 	for _, e := range keep {
 		at := e.tryAt
-		if e.held {
+		if e.held && !e.found {
 			at = e.tellAt
 		} else if e.checking {
 			continue
@@ -183,15 +197,15 @@ func (f *Floating) next(keep []*entry, now time.Time) time.Duration {
 		wait = min(wait, max(f.lapse-boot(), time.Millisecond))
 		f.mu.Unlock()
 	}
+	if left := f.unclaimed(); left > 0 {
+		wait = min(wait, left)
+	}
 	return wait
 }
 
 // lose takes an address off. It is tried again and again while it fails, for a second holder does harm.
 func (f *Floating) lose(e *entry) {
-	if e.wire != nil {
-		e.wire.close()
-		e.wire = nil
-	}
+	f.hush(e)
 	if e.held {
 		_, err := f.kernel.remove(func(ip netip.Addr, _ string) bool { return ip == e.addr.IP })
 		e.held, e.err = err != nil, err
@@ -204,8 +218,16 @@ func (f *Floating) lose(e *entry) {
 	} else {
 		e.err = nil
 	}
-	e.tryAt = time.Time{}
+	e.found, e.tryAt = false, time.Time{}
 	f.publish(e)
+}
+
+// hush ends what is said to the neighbours.
+func (f *Floating) hush(e *entry) {
+	if e.wire != nil {
+		e.wire.close()
+		e.wire = nil
+	}
 }
 
 // take puts an address onto its interface, after a check if that is asked for.
@@ -219,7 +241,7 @@ func (f *Floating) take(ctx context.Context, e *entry, c Claim) {
 		return
 	}
 	e.place = place
-	if c.Ask && !e.free && !place.Silent {
+	if c.Ask && !e.free && !place.Silent && !e.found { // nobody but this host answers for one that is here
 		e.checking = true
 		members := f.cfg.Members()
 		f.background.Go(func() {
@@ -235,9 +257,13 @@ func (f *Floating) take(ctx context.Context, e *entry, c Claim) {
 		f.failed(e, err)
 		return
 	}
-	e.held, e.running, e.err = true, true, nil
+	what := "floating address added"
+	if e.found {
+		what = "floating address taken over from this host's agent before"
+	}
+	e.held, e.found, e.running, e.err = true, false, true, nil
 	e.told, e.tellAt, e.toldAt = 0, time.Time{}, time.Time{}
-	f.log.Info("floating address added", "address", e.addr.IP.String(), "interface", place.Interface)
+	f.log.Info(what, "address", e.addr.IP.String(), "interface", place.Interface)
 	if !place.Silent {
 		e.wire, e.noise = openWire(place, f.clash)
 	}
@@ -278,10 +304,7 @@ func (f *Floating) verify(e *entry) {
 		return
 	}
 	f.log.Warn("floating address was removed by somebody else", "address", e.addr.IP.String(), "interface", e.place.Interface)
-	if e.wire != nil {
-		e.wire.close()
-		e.wire = nil
-	}
+	f.hush(e)
 	e.held, e.tryAt = false, e.lostAt.Add(retryPause) // at once, but not in a fight
 	e.lostAt = time.Now()
 }
@@ -312,7 +335,7 @@ func (f *Floating) tell(e *entry, now time.Time) {
 
 // publish makes the entry's state known.
 func (f *Floating) publish(e *entry) {
-	s := Status{Address: e.addr, Place: e.place, Held: e.held, Err: e.err}
+	s := Status{Address: e.addr, Place: e.place, Held: e.held, Found: e.found, Err: e.err}
 	_, s.Wanted = f.claim(e.addr.IP)
 	if e.held && e.wire != nil && e.noise == nil {
 		s.Announced = e.toldAt
