@@ -42,6 +42,7 @@ type addresses struct {
 	server    netip.Addr // PostgreSQL's own, for the fast path
 	role      string
 	now       hooks.Event // what hooks are told about the moment
+	found     map[string]bool
 }
 
 const (
@@ -54,7 +55,7 @@ const (
 func (n *Node) openAddresses() error {
 	c := n.cfg.Hooks
 	a := &addresses{
-		cfg: n.cfg, log: n.log.With("part", "addresses"), kick: make(chan struct{}, 1),
+		cfg: n.cfg, log: n.log.With("part", "addresses"), kick: make(chan struct{}, 1), found: map[string]bool{},
 		lease:  func() time.Duration { return time.Duration(n.agreed.get().Lease) },
 		wanted: func() bool { return n.agreed.get().Router.FastPath },
 		lag:    func() cluster.LSN { return cluster.LSN(n.agreed.get().Router.ReadMaxLagBytes) },
@@ -205,14 +206,22 @@ func (a *addresses) follow(v cluster.View, r cluster.Route) {
 	if a.float == nil {
 		return
 	}
+	held := map[netip.Addr]bool{}
+	for _, ip := range a.heldIPs() {
+		held[ip] = true
+	}
 	a.mu.Lock()
 	var claims []vip.Claim
 	var rules []redirect.Rule
 	for i, f := range a.followers {
+		ip := netip.MustParseAddr(f.ip) // openAddresses made it so
+		f.here = held[ip] && !f.claimed
 		if !a.wants(i, f, v, r) {
+			if a.resumes(i, f, v, r) {
+				claims = append(claims, vip.Claim{IP: ip, Found: true})
+			}
 			continue
 		}
-		ip := netip.MustParseAddr(f.ip) // openAddresses made it so
 		claims = append(claims, vip.Claim{IP: ip, Ask: !f.used})
 		if rule, ok := a.fast(i, ip, v, r); ok {
 			rules = append(rules, rule)
@@ -232,6 +241,29 @@ func (a *addresses) wants(i int, f *follower, v cluster.View, r cluster.Route) b
 		return f.followStandby(v, r)
 	}
 	return f.followPrimary(v, r)
+}
+
+// resumes reports whether an address that is not claimed, but left here by an earlier agent, may stay for now.
+func (a *addresses) resumes(i int, f *follower, v cluster.View, r cluster.Route) bool {
+	return f.here && f.resumes(v, r, a.cfg.VIP[i].Follows == config.FollowsStandby)
+}
+
+// inherit keeps the addresses that an earlier agent has left, for as long as its guard would have.
+func (a *addresses) inherit(left time.Duration) {
+	if a.float == nil {
+		return
+	}
+	if err := a.float.Inherit(left); err != nil {
+		a.log.Warn("floating addresses may be off for a moment", "error", err)
+	}
+}
+
+// stay leaves the addresses that this member has when it ends to the agent that follows. Without that one the guard takes them
+// off, as it ends PostgreSQL.
+func (a *addresses) stay() {
+	if a.float != nil {
+		a.float.Leave()
+	}
 }
 
 // fast is the rule for an address that is held here: while PostgreSQL serves what the address is for, and the router would
@@ -312,13 +344,15 @@ func roleOf(v cluster.View, was string) string {
 
 // changed is called when an address has come, gone, or failed to.
 func (a *addresses) changed(s vip.Status, was bool) {
-	if s.Held != was {
-		a.mu.Lock()
-		e := a.now
-		a.mu.Unlock()
-		e.Kind, e.Address, e.Interface, e.Held = hooks.Address, s.Address.IP.String(), s.Place.Interface, s.Held
+	ip := s.Address.IP.String()
+	a.mu.Lock()
+	e, found := a.now, a.found[ip] // with what is found here its connections are: nobody has to be let know
+	a.found[ip] = s.Found
+	a.mu.Unlock()
+	if is := s.Held && !s.Found; is != was {
+		e.Kind, e.Address, e.Interface, e.Held = hooks.Address, ip, s.Place.Interface, is
 		a.hooks.Tell(e)
-		if s.Held {
+		if is && !found {
 			a.flows.took(s.Address.IP)
 		}
 	}

@@ -29,6 +29,7 @@ type follower struct {
 	ip      string
 	used    bool // another member has held it since this agent started
 	claimed bool
+	here    bool // it is on this host, left by an earlier agent, and not claimed
 
 	// Of an address that follows the primary.
 	since   cluster.Instant // since when this member should have it; 0: it should not
@@ -94,6 +95,20 @@ func reigns(v cluster.View, r cluster.Route) bool {
 // noMajority: decide.Route sends clients nowhere, and has none wait, only if no majority is heard.
 func noMajority(r cluster.Route) bool { return r.Write == "" && !r.Hold }
 
+// resumes reports whether the address, which an earlier agent of this member has left here, may stay until this one knows whether
+// to claim it: as long as nothing says that it is another's. How long that may take at most is vip.Inherit's to say.
+func (f *follower) resumes(v cluster.View, r cluster.Route, standby bool) bool {
+	switch {
+	case f.yielded || holder(v, f.ip, fresh) != "":
+		return false
+	case v.State == nil:
+		return true
+	case standby:
+		return v.State.Term >= r.Term
+	}
+	return v.State.Primary == v.Self && v.State.Phase == cluster.Reigning && v.State.Term >= r.Term && decide.Holder(v.State, v.Request) == v.Self
+}
+
 // look notes whether anybody holds the address.
 func (f *follower) look(v cluster.View) {
 	if !f.used {
@@ -127,7 +142,7 @@ func (f *follower) followStandby(v cluster.View, r cluster.Route) bool {
 	case f.claimed:
 		f.claimed = f.keeps(v, r, other)
 	case other == "":
-		f.claimed = f.takes(v, r)
+		f.claimed = f.takes(v, r) || f.here && serves(r, v.Self)
 	}
 	f.primary = f.primary && f.claimed
 	return f.claimed
@@ -173,7 +188,7 @@ func (f *follower) keeps(v cluster.View, r cluster.Route, other string) bool {
 
 func (f *follower) takes(v cluster.View, r cluster.Route) bool {
 	if len(r.Reads) == 0 {
-		f.primary = reigns(v, r) && v.Now-f.alone >= lonely
+		f.primary = reigns(v, r) && (f.here || v.Now-f.alone >= lonely)
 		return f.primary
 	}
 	for _, t := range r.Reads {

@@ -193,6 +193,72 @@ func TestPrimarysAddress(t *testing.T) {
 	})
 }
 
+// TestLeftByAnEarlierAgent: an address that is found here stays until it is known whose it is.
+func TestLeftByAnEarlierAgent(t *testing.T) {
+	fresh := func(standby bool) (*crew, *follower) {
+		c := newCrew(t, standby)
+		c.pass(time.Second)
+		self := "pg1"
+		if standby {
+			self = "pg2"
+		}
+		c.restart(self)
+		f := c.followers[self]
+		f.here = true
+		return c, f
+	}
+	for _, x := range []struct {
+		name    string
+		standby bool
+		sees    func(c *crew, f *follower, v *cluster.View, r *cluster.Route)
+		want    bool
+	}{
+		{"nothing is known yet", false, func(_ *crew, _ *follower, v *cluster.View, r *cluster.Route) {
+			v.State, v.Peers, v.Admitted, *r = nil, nil, 0, cluster.Route{}
+		}, true},
+		{"it reigns, and has not admitted anybody yet", false, func(_ *crew, _ *follower, v *cluster.View, _ *cluster.Route) { v.Admitted = 0 }, true},
+		{"it reigns, and hears nobody yet", false, func(_ *crew, _ *follower, v *cluster.View, r *cluster.Route) {
+			v.Peers, *r = nil, cluster.Route{Term: 2}
+		}, true},
+		{"another reigns", false, func(_ *crew, _ *follower, v *cluster.View, _ *cluster.Route) { v.State.Primary = "pg3" }, false},
+		{"an election has begun", false, func(_ *crew, _ *follower, v *cluster.View, _ *cluster.Route) { v.State.Phase = cluster.Electing }, false},
+		{"a newer term is heard of", false, func(_ *crew, _ *follower, _ *cluster.View, r *cluster.Route) { r.Term = 3 }, false},
+		{"another has it", false, func(c *crew, _ *follower, v *cluster.View, _ *cluster.Route) {
+			v.Peers["pg3"] = cluster.Peer{Heard: c.now, Beat: cluster.Beat{Addresses: []string{floating}}}
+		}, false},
+		{"another is to have it", false, func(_ *crew, _ *follower, v *cluster.View, _ *cluster.Route) {
+			v.Request = &cluster.Request{Kind: cluster.Switchover, Term: 2, To: "pg3", Begun: true}
+		}, false},
+		{"it has stepped down since", false, func(_ *crew, f *follower, _ *cluster.View, _ *cluster.Route) { f.yield() }, false},
+		{"a standby that can't serve yet", true, func(_ *crew, _ *follower, _ *cluster.View, _ *cluster.Route) {}, true},
+		{"a standby, and another has it", true, func(c *crew, _ *follower, v *cluster.View, _ *cluster.Route) {
+			v.Peers["pg3"] = cluster.Peer{Heard: c.now, Beat: cluster.Beat{Addresses: []string{floating}}}
+		}, false},
+	} {
+		t.Run(x.name, func(t *testing.T) {
+			c, f := fresh(x.standby)
+			self := "pg1"
+			if x.standby {
+				self = "pg2"
+			}
+			v, r := c.view(self)
+			x.sees(c, f, &v, &r)
+			if got := f.resumes(v, r, x.standby); got != x.want {
+				t.Errorf("stays: %v, want %v", got, x.want)
+			}
+		})
+	}
+	t.Run("a standby goes on with it though another would be chosen", func(t *testing.T) {
+		c := newCrew(t, true)
+		f := c.followers["pg3"]
+		f.here = true
+		v, r := c.view("pg3")
+		if !f.followStandby(v, r) {
+			t.Error("given up after a restart")
+		}
+	})
+}
+
 func TestReadersAddress(t *testing.T) {
 	t.Run("stays where it is", func(t *testing.T) {
 		c := newCrew(t, true)

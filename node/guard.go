@@ -154,6 +154,17 @@ func (g *guarded) leave() {
 	g.leaving = true
 }
 
+// left is how much time the guard still gives, 0 if it is not armed or there is none.
+func (g *guarded) left() time.Duration {
+	if g == nil {
+		return 0
+	}
+	if s := g.now().Status(); s.Alive {
+		return s.Left
+	}
+	return 0
+}
+
 func (g *guarded) close() error {
 	if g == nil {
 		return nil

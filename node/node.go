@@ -136,6 +136,9 @@ func (n *Node) Run(ctx context.Context) (err error) {
 		select {
 		case <-ctx.Done():
 			n.leave(wctx)
+			if n.guard.left() > 0 && restarting(wctx) { // else nobody would take them off if no agent followed
+				n.addresses.stay()
+			}
 			n.guard.leave()
 			stopEtcd()
 			stopWork(context.Cause(ctx))

@@ -201,6 +201,7 @@ func (n *Node) openAgent() error {
 		cfg.Guard, cfg.Release = n.guard, n.addresses.release
 	}
 	n.agent, err = agent.New(cfg)
+	n.addresses.inherit(n.guard.left()) // not earlier: the agent is told of what is found
 	return err
 }
 

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"time"
 
 	"github.com/coreos/go-systemd/v22/daemon"
@@ -101,6 +102,27 @@ func hostStopping(ctx context.Context) bool {
 	defer bus.Close()
 	state, err := bus.SystemStateContext(ctx)
 	return err == nil && state.Value.Value() == "stopping"
+}
+
+// restarting asks systemd whether this service is being stopped to be started again: by systemctl restart, or by a package's
+// upgrade. Where that can't be asked, it is not.
+func restarting(ctx context.Context) bool {
+	if os.Getenv("NOTIFY_SOCKET") == "" {
+		return false // not a service
+	}
+	ctx, cancel := context.WithTimeout(ctx, time.Second)
+	defer cancel()
+	bus, err := dbus.NewSystemConnectionContext(ctx)
+	if err != nil {
+		return false
+	}
+	defer bus.Close()
+	unit, err := bus.GetUnitNameByPID(ctx, uint32(os.Getpid()))
+	if err != nil {
+		return false
+	}
+	jobs, err := bus.ListJobsContext(ctx)
+	return err == nil && slices.ContainsFunc(jobs, func(j dbus.JobStatus) bool { return j.Unit == unit && j.JobType == "restart" })
 }
 
 // unitFile is where the server's service finds what to start, "" if PostgreSQL is no service.

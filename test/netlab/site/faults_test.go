@@ -46,13 +46,24 @@ func TestKilledAgent(t *testing.T) {
 	}
 }
 
-// TestRestartedAgent is an upgrade: another binary, and systemctl restart.
+// TestRestartedAgent is an upgrade: another binary, and systemctl restart. The floating address stays all the time, so that its
+// clients miss no more than the clients of that host's own port do while its router is away.
 func TestRestartedAgent(t *testing.T) {
 	s := begin(t)
 	before := postmaster(t, s.primary)
 	_, err := s.primary.Shell(all, "cp /usr/bin/standfast /usr/bin/standfast.new && mv /usr/bin/standfast.new /usr/bin/standfast && systemctl restart standfast")
 	ok(t, err)
 	s.unmoved()
+	router, floating := s.gaps[s.primary.Name], s.gaps[byFloating]
+	t.Logf("writes were out for %d ms through the port of %s", router.Milliseconds(), s.primary.Name)
+	if floating > router+3*time.Second { // the address was away for 1 to 5 s when it was taken off
+		t.Errorf("clients of the floating address were out for %v, those of the router on its host for %v", floating, router)
+	}
+	said, err := s.primary.Shell(all, "journalctl --no-pager -o cat _SYSTEMD_INVOCATION_ID=$(systemctl show -P InvocationID standfast)")
+	ok(t, err)
+	if !strings.Contains(said, "floating address taken over") || strings.Contains(said, "floating address added") {
+		t.Errorf("the agent did not find the floating address where its predecessor had it:\n%s", said)
+	}
 	if now := postmaster(t, s.primary); now != before {
 		t.Errorf("PostgreSQL was started anew: process %d, then %d", before, now)
 	}
@@ -72,6 +83,11 @@ func TestAgentStaysStopped(t *testing.T) {
 	s := begin(t)
 	_, err := s.primary.Run(all, "systemctl", "stop", "standfast")
 	ok(t, err)
+	on, err := s.primary.Run(all, "ip", "-o", "address", "show", "to", site.Floating.String())
+	ok(t, err)
+	if on != "" {
+		t.Errorf("an agent that is stopped for good has left the floating address: %s", on)
+	}
 	s.reign(soon)        // revocation waits for nobody's lease
 	s.emptied(s.primary) // the guard does
 	_, err = s.primary.Run(all, "systemctl", "start", "standfast")

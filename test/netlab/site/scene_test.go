@@ -30,9 +30,10 @@ type scene struct {
 
 	// What end has found.
 	verdict *checker.Verdict
-	latest  uint64        // term
-	healed  time.Duration // until whole, from end's beginning
-	away    time.Duration // longest time without a commit through any of anywhere
+	latest  uint64                   // term
+	healed  time.Duration            // until whole, from end's beginning
+	away    time.Duration            // longest time without a commit through any of anywhere
+	gaps    map[string]time.Duration // likewise through each of the ways, by name
 }
 
 // begin sets clients to work on a whole cluster and returns when all of them have been served.
@@ -81,14 +82,17 @@ const think = 10 * time.Millisecond
 // a primary that is cut off cuts its sessions, cancels its commit's wait for another host.
 const patience = 15 * time.Second
 
+// byFloating is the name of the way through the floating address.
+const byFloating = "the floating address"
+
 // ways leads writers through all hosts, the floating address and each host, and readers to the primary and to the standbys of each
 // host's choice. Those of each host come last.
 func (s *scene) ways(patience time.Duration) checker.Config {
 	every := cluster.DSN(site.WritePort, append(s.standbys(), s.primary)...) // the victim last, or every attempt would wait for it
 	floating := cluster.FloatingDSN(site.WritePort)
 	cfg := checker.Config{
-		Write: []checker.Way{{Name: "all hosts", DSN: every, Clients: 2}, {Name: "the floating address", DSN: floating, Clients: 2}},
-		Read:  []checker.Way{{Name: "all hosts", DSN: every}, {Name: "the floating address", DSN: floating}},
+		Write: []checker.Way{{Name: "all hosts", DSN: every, Clients: 2}, {Name: byFloating, DSN: floating, Clients: 2}},
+		Read:  []checker.Way{{Name: "all hosts", DSN: every}, {Name: byFloating, DSN: floating}},
 		Dial:  cluster.Lab.Dial, Timeout: patience, Think: think,
 	}
 	for _, h := range cluster.Lab.Hosts {
@@ -168,9 +172,13 @@ func (s *scene) judge(ctx context.Context) {
 	for _, c := range v.Complaints() {
 		s.t.Error(c)
 	}
+	s.gaps = map[string]time.Duration{}
+	for _, w := range s.writers {
+		s.gaps[w.Name] = load.LongestGap(w.Ops(), 0, worked).Length()
+	}
 	for _, w := range s.anywhere {
 		ops := w.Ops()
-		gap := load.LongestGap(ops, 0, worked).Length()
+		gap := s.gaps[w.Name]
 		s.away = max(s.away, gap)
 		s.t.Logf("writes were out for %d ms through %s, for one client for %d ms", gap.Milliseconds(), w.Name, unlucky(ops, worked).Milliseconds())
 	}
