@@ -251,6 +251,37 @@ func TestNobodyIsLeftAfterAFence(t *testing.T) {
 	})
 }
 
+// TestAStartIsNotDisturbed: clients were to be kept out of a server that died by itself. The start of the next one keeps them
+// out, and its postmaster, once it is there and before it answers, would die of a SIGHUP.
+func TestAStartIsNotDisturbed(t *testing.T) {
+	inWorld(t, "pg1", three(), func(w *world) {
+		w.reigning(cluster.NewRule(1, "pg2", "pg3"))
+		w.pg.failOnce("close", errors.New("the server is going down"))
+		w.pg.inTheMidst("close", func() {
+			w.pg.dies()
+			w.record(reigns(3, "pg2", cluster.NewRule(1, "pg1", "pg3")))
+		})
+		begun, over := 0, 0
+		w.pg.inTheMidst("start", func() {
+			w.pg.mu.Lock()
+			w.pg.running, w.pg.standby, w.pg.silent = true, true, true
+			w.pg.mu.Unlock()
+			begun = w.count("pg close")
+			time.Sleep(2 * time.Second)
+			over = w.count("pg close")
+			w.pg.mu.Lock()
+			w.pg.silent = false
+			w.pg.mu.Unlock()
+		})
+		w.beats.silence("pg2")
+		w.beats.silence("pg3")
+		w.untilDone("done: pg start")
+		if begun == 0 || over != begun || w.count("pg kill") > 0 {
+			t.Errorf("clients were closed out %d times before the start and %d times in it; the server was killed %d times", begun, over-begun, w.count("pg kill"))
+		}
+	})
+}
+
 // TestAdoptsAReigningServer: an agent restarted under its server goes on with it and stops nothing.
 func TestAdoptsAReigningServer(t *testing.T) {
 	inWorld(t, "pg1", three(), func(w *world) {
