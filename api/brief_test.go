@@ -2,6 +2,7 @@ package api
 
 import (
 	"bufio"
+	"bytes"
 	"errors"
 	"io"
 	"log/slog"
@@ -104,4 +105,41 @@ func TestBriefServesItself(t *testing.T) {
 			t.Errorf("%q: %v", text, got)
 		}
 	}
+}
+
+// FuzzBrief: what is answered where the connection is accepted is one request for a check, and its answer is the whole of one
+// that says what the HTTP server's would.
+func FuzzBrief(f *testing.F) {
+	for _, text := range []string{
+		"OPTIONS / HTTP/1.0\r\n\r\n",
+		"GET /replica?lag=1MB HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n",
+		"HEAD //primary/ HTTP/1.1\r\nHost: [::1]:8008\r\nAccept: application/json\r\nConnection: close\r\n\r\n",
+		"GET /%70rimary HTTP/1.1\r\nHost: x\r\nHost : y\r\n Host: z\r\nConnection: close\r\n\r\n",
+		"GET  HTTP/1.0\r\n\r\n",
+	} {
+		f.Add([]byte(text))
+	}
+	h := healthOf(sample("pg2"))
+	f.Fuzz(func(t *testing.T, p []byte) {
+		b := &brief{health: h, text: bufio.NewReader(nil), reply: briefReply{header: http.Header{}}}
+		if len(p) > briefRequest || !b.serve(p) {
+			return
+		}
+		in := bufio.NewReader(bytes.NewReader(p))
+		r, err := http.ReadRequest(in)
+		if err != nil || in.Buffered() > 0 {
+			t.Fatalf("%q is not one request: %v", p, err)
+		}
+		want := httptest.NewRecorder()
+		h.ServeHTTP(want, r)
+		out := bufio.NewReader(bytes.NewReader(b.reply.text))
+		got, err := http.ReadResponse(out, r)
+		if err != nil {
+			t.Fatalf("%q is answered %q: %v", p, b.reply.text, err)
+		}
+		body, err := io.ReadAll(got.Body)
+		if err != nil || out.Buffered() > 0 || got.StatusCode != want.Code || r.Method != http.MethodHead && string(body) != want.Body.String() {
+			t.Fatalf("%q is answered %q, want %d %q: %v", p, b.reply.text, want.Code, want.Body, err)
+		}
+	})
 }

@@ -2,6 +2,7 @@ package beat
 
 import (
 	"bytes"
+	"crypto/hmac"
 	"strings"
 	"testing"
 	"time"
@@ -46,4 +47,28 @@ func TestAside(t *testing.T) {
 	if err := b.Tell([]byte(strings.Repeat("x", MaxAside+1))); err == nil {
 		t.Error("too much is told without an error")
 	}
+}
+
+// FuzzDatagram: nothing that passes the seal, however made, panics or tells of a name or a body that is not in it. Whoever has the key
+// may be a member of another release.
+func FuzzDatagram(f *testing.F) {
+	f.Add([]byte(asideMagic + "\x01b something"))
+	f.Add([]byte(asideMagic + "\xff"))
+	f.Add([]byte(magic + "\x00\x28" + strings.Repeat("\x00", headerSize) + `{"f":"a","rq":"x"}`))
+	f.Add([]byte(magic + "\xff\xff" + strings.Repeat("\x00", headerSize)))
+	f.Fuzz(func(t *testing.T, signed []byte) {
+		seal := newSealer(key)
+		datagram := append(bytes.Clone(signed), seal.of(signed)...)
+		if isAside(datagram) {
+			from, body, err := seal.openAside(datagram)
+			if err == nil && !bytes.HasSuffix(signed, append([]byte(from), body...)) {
+				t.Fatalf("%q tells %q of %q", signed, body, from)
+			}
+			return
+		}
+		_, _ = seal.open(datagram)
+		if _, err := seal.open(signed); err == nil && !hmac.Equal(signed[max(0, len(signed)-macSize):], seal.of(signed[:max(0, len(signed)-macSize)])) {
+			t.Fatalf("%q passes unsealed", signed)
+		}
+	})
 }

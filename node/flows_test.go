@@ -136,3 +136,23 @@ func testFlowsAreBounded(t *testing.T) {
 		t.Errorf("%d connections are remembered, want %d", n, 2*mostFlows)
 	}
 }
+
+// FuzzFlows: whatever another member says of connections can be read or left, and what was read can be said again.
+func FuzzFlows(f *testing.F) {
+	for _, body := range encodeFlows([]vip.Flow{
+		{Local: netip.MustParseAddrPort("10.0.0.9:5000"), Remote: netip.MustParseAddrPort("10.0.0.1:40000")},
+		{Local: netip.MustParseAddrPort("[fd00::9]:5000"), Remote: netip.MustParseAddrPort("[fd00::1]:40000")},
+	}, beat.MaxAside) {
+		f.Add(body)
+	}
+	f.Fuzz(func(t *testing.T, body []byte) {
+		read := slices.Collect(decodeFlows(body))
+		var again []vip.Flow
+		for _, b := range encodeFlows(read, beat.MaxAside) {
+			again = slices.AppendSeq(again, decodeFlows(b))
+		}
+		if !slices.Equal(read, again) {
+			t.Fatalf("%x: %v becomes %v", body, read, again)
+		}
+	})
+}
