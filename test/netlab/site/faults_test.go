@@ -95,6 +95,37 @@ func TestAgentStaysStopped(t *testing.T) {
 	s.moved()
 }
 
+// TestBrokenUpgrade: the agent leaves the floating address to a successor that never starts. The guard takes it off, and another
+// member goes on with it.
+func TestBrokenUpgrade(t *testing.T) {
+	s := begin(t)
+	run := func(script string) string {
+		t.Helper()
+		out, err := s.primary.Shell(all, script)
+		ok(t, err)
+		return strings.TrimSpace(out)
+	}
+	const left = "journalctl --no-pager -o cat -u standfast | grep -c 'floating address left to the next agent' || true"
+	before := run(left)
+	run("cp -p /usr/bin/standfast /usr/bin/standfast.good")
+	mend := func() {
+		run("if [ -e /usr/bin/standfast.good ]; then mv /usr/bin/standfast.good /usr/bin/standfast; fi")
+	}
+	t.Cleanup(mend)
+	run("printf '#!/bin/sh\\nexit 1\\n' >/usr/bin/standfast.new && chmod 755 /usr/bin/standfast.new && mv /usr/bin/standfast.new /usr/bin/standfast && systemctl restart --no-block standfast")
+	s.reign(soon)
+	s.emptied(s.primary) // what the guard does second
+	if run(left) == before {
+		t.Error("the agent has not left the floating address, so this shows nothing")
+	}
+	if on := run("ip -o address show to " + site.Floating.String()); on != "" {
+		t.Errorf("nobody has taken the floating address off: %s", on)
+	}
+	s.flow(s.anywhere...)
+	mend()
+	s.moved()
+}
+
 func TestRebootOfThePrimary(t *testing.T) {
 	s := begin(t)
 	ok(t, s.primary.Reboot(all))
