@@ -14,6 +14,7 @@ type Request struct {
 	Dial   []Endpoint `json:"dial,omitempty"`   // tried at the same time
 	Get    []string   `json:"get,omitempty"`    // http:// addresses
 	Logins []Login    `json:"logins,omitempty"` // tried one after another
+	Load   *Load      `json:"load,omitempty"`   // answered when it has ended
 }
 
 // Endpoint is an address to open or to reach.
@@ -45,6 +46,7 @@ type Answer struct {
 	Dial   map[string]string `json:"dial,omitempty"`   // what went wrong; "" is there too, for what was reached
 	Get    []Response        `json:"get,omitempty"`
 	Logins []Session         `json:"logins,omitempty"`
+	Load   *Work             `json:"load,omitempty"`
 }
 
 // Response is an answer over HTTP.

@@ -1,4 +1,7 @@
 package probe
 
-// Empty is empty, for its test.
-var Empty = empty
+// Inner functions, for their tests.
+var (
+	Empty = empty
+	Judge = judge
+)

@@ -12,7 +12,6 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
-	"github.com/jackc/pgx/v5/pgconn"
 )
 
 // reachTime bounds one attempt to reach something. A firewall that drops is known by it.
@@ -43,6 +42,10 @@ func Main(ctx context.Context, in io.Reader, out io.Writer) error {
 	}
 	for _, l := range r.Logins {
 		a.Logins = append(a.Logins, l.try(ctx))
+	}
+	if r.Load != nil {
+		w := r.Load.work(ctx)
+		a.Load = &w
 	}
 	err := json.NewEncoder(out).Encode(a) // which ends the line
 	if len(open) > 0 {
@@ -165,11 +168,7 @@ func (l Login) try(ctx context.Context) Session {
 	value, err := l.ask(ctx)
 	s := Session{Value: value}
 	if err != nil {
-		s.Error = err.Error()
-		var refused *pgconn.PgError
-		if errors.As(err, &refused) {
-			s.Code = refused.Code
-		}
+		s.Error, s.Code = err.Error(), code(err)
 	}
 	return s
 }

@@ -41,7 +41,7 @@ var may = map[string][]string{
 	"store/embed":     {"cluster", "store", "internal/slack"},
 	"store/storetest": {"cluster", "store/...", "certs"},
 
-	"deploy/probe":  {"config", "ops/preflight", "packaging", "vip"},
+	"deploy/probe":  {"config", "ops/preflight", "packaging", "playground/load", "vip"},
 	"deploy/plan":   {"cluster", "config", "deploy/probe"},
 	"deploy/remote": {"config", "deploy", "deploy/probe", "packaging"},
 	"deploy":        {"api", "certs", "cluster", "config", "deploy/plan", "deploy/probe", "packaging", "pgconf"},
