@@ -38,6 +38,7 @@ type commands struct {
 	Node       nodeCmd       `cmd:"" help:"Stop or start this host's member." group:"Set up"`
 	Plan       planCmd       `cmd:"" help:"Look at the hosts that a cluster is to be made of; change nothing." group:"Set up"`
 	Deploy     deployCmd     `cmd:"" help:"Make a running cluster of bare hosts, over ssh." group:"Set up"`
+	Validate   validateCmd   `cmd:"" help:"Prove that a deployed cluster is as it should be; on request, by a failover." group:"Set up"`
 	Init       initCmd       `cmd:"" help:"Make the files that a new cluster's members start from." group:"Set up"`
 	Playground playgroundCmd `cmd:"" help:"Run a real cluster on this machine alone, to try things out." group:"Set up"`
 	Completion completionCmd `cmd:"" help:"Print a completion script for your shell." group:"Set up"`

@@ -24,7 +24,7 @@ import (
 type deployCmd struct {
 	File   string `help:"The cluster's description." short:"f" default:"cluster.yml" placeholder:"FILE" type:"path"`
 	DryRun bool   `help:"Look which steps are due, change nothing." name:"dry-run"`
-	Phase  int    `help:"Carry out one phase only, 1 to 4." placeholder:"N"`
+	Phase  int    `help:"Carry out one phase only, 1 to 5." placeholder:"N"`
 }
 
 func (deployCmd) Help() string {
@@ -34,6 +34,7 @@ func (deployCmd) Help() string {
   2 configure   certificates, secrets and configuration; standfast starts and founds the cluster
   3 replicate   proven: a commit on the primary is read on every standby
   4 serve       the applications' roles and databases; proven: they log in through every port, from other hosts
+  5 prove       only where this deployment has just founded the cluster and nothing is in it: PostgreSQL is killed on the primary under load, and the role handed back; the outages are printed, and what was lost. Otherwise see standfast validate
 
 Every step looks first whether it is done. Interrupted anywhere, run it again: it goes on where it was. Where all is done it changes nothing.
 
@@ -46,8 +47,8 @@ Examples:
 }
 
 func (c *deployCmd) Run(a *app) error {
-	if c.Phase < 0 || c.Phase > 4 {
-		return usage("--phase %d: there are the phases 1 to 4", c.Phase)
+	if c.Phase < 0 || c.Phase > 5 {
+		return usage("--phase %d: there are the phases 1 to 5", c.Phase)
 	}
 	d, err := readDeployment(c.File)
 	if err != nil {
@@ -225,6 +226,8 @@ func (p *deployment) describe(e deploy.Event) string {
 		return s.warn("due  ") + what
 	case deploy.Holds:
 		return s.good("holds ") + what + ": " + e.Text + " " + took
+	case deploy.Passed:
+		return s.dim("not  " + what + ": " + e.Text)
 	case deploy.Failure:
 		return s.bad("fails ") + what
 	}

@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"testing/synctest"
 
 	"standfast/config"
 	"standfast/deploy"
@@ -55,6 +56,9 @@ func done(t *testing.T, w *world) {
 	}
 	if !strings.HasPrefix(w.roles["app"], "SCRAM-SHA-256$4096:") || w.databases["app"] != "app" {
 		t.Errorf("roles %v, databases %v", w.roles, w.databases)
+	}
+	if w.schema || w.primary != 0 && w.crashes == 1 {
+		t.Errorf("the proof is not ended: schema %t, %s is primary", w.schema, w.order[w.primary])
 	}
 	if len(w.words) > 0 {
 		t.Errorf("tables are left: %v", w.words)
@@ -103,11 +107,14 @@ func TestDryRun(t *testing.T) {
 }
 
 // TestInterruptedAnywhere cuts a deployment short at every change that it makes, before the change and after it.
-func TestInterruptedAnywhere(t *testing.T) {
+func TestInterruptedAnywhere(t *testing.T) { synctest.Test(t, interruptedAnywhere) }
+
+func interruptedAnywhere(t *testing.T) {
 	dir := t.TempDir() // for all of them: certificates take the longest
 	for _, after := range []bool{false, true} {
 		for budget := 0; ; budget++ {
 			w, s := bare(t, dir)
+			founded(t, s)
 			w.budget, w.after = budget, after
 			_, _, err := run(t, s, deploy.Options{})
 			if err == nil {

@@ -36,6 +36,10 @@ type Machine interface {
 	Start(ctx context.Context, name string, after time.Time) error
 	// SQL runs statements on the host's PostgreSQL as its superuser and returns the rows. They go in through standard input.
 	SQL(ctx context.Context, database, statements string) (string, error)
+	// Crash kills the host's PostgreSQL as it would kill itself: without a word to anybody.
+	Crash(ctx context.Context) error
+	// Switchover asks the cluster, from there, to hand the primary's role to a member.
+	Switchover(ctx context.Context, to string) error
 	// Version is what a program says to --version.
 	Version(ctx context.Context, program string) (string, error)
 }
@@ -70,6 +74,7 @@ type Site struct {
 	Program    File               // the program
 	Postgres   string             // major version
 	Now        func() time.Time
+	Patience   time.Duration // for the cluster to become whole; 0: 3 minutes
 }
 
 // Options of a run.
@@ -89,6 +94,7 @@ const (
 	Did     State = "done"
 	Would   State = "would be done"
 	Holds   State = "holds" // a checkpoint
+	Passed  State = "passed over"
 	Failure State = "failed"
 )
 

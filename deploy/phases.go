@@ -23,7 +23,7 @@ var noMain = File{
 }
 
 func (s *Site) phases() []phase {
-	return []phase{s.install(), s.found(), s.replicate(), s.serve()}
+	return []phase{s.install(), s.found(), s.replicate(), s.serve(), s.prove()}
 }
 
 // install is phase 1: everything that a member needs is there, and nothing runs yet.
@@ -39,7 +39,7 @@ func (s *Site) install() phase {
 		}
 		p.hosts[h.Name] = append(list, files("install standfast", m, s.Program), s.services(m))
 	}
-	p.checks = []check{{"every host runs the same versions", s.sameVersions}}
+	p.checks = []check{{name: "every host runs the same versions", try: s.sameVersions}}
 	return p
 }
 
@@ -198,7 +198,7 @@ func (s *Site) found() phase {
 		p.hosts[h.Name] = []step{s.settings(h), s.start(h)}
 		p.last = append(p.last, s.renew(h))
 	}
-	p.checks = []check{{"a primary takes writes", s.takesWrites}, {"PostgreSQL's parameters are in force", s.parameters}}
+	p.checks = []check{{name: "a primary takes writes", try: s.takesWrites}, {name: "PostgreSQL's parameters are in force", try: s.parameters}}
 	return p
 }
 

@@ -19,6 +19,8 @@ type step struct {
 type check struct {
 	name string
 	try  func(ctx context.Context) (text string, err error)
+	// unless gives the reason to pass it over; "", or no function: it is tried.
+	unless func(ctx context.Context, dry bool) (why string, err error)
 }
 
 // phase is one of the five.
@@ -47,6 +49,31 @@ func Run(ctx context.Context, s *Site, o Options) (Changed, error) {
 		}
 	}
 	return r.changed, nil
+}
+
+// Validate tries the checkpoints of phases 1 to 4, all of them, and changes nothing that stays. With failover it goes on to that of
+// phase 5 if they hold, whatever the cluster holds: whoever calls has asked its administrator.
+func Validate(ctx context.Context, s *Site, failover bool, tell func(Event)) error {
+	if err := s.running(ctx); err != nil {
+		return err
+	}
+	r := &runner{o: Options{Tell: tell}}
+	var errs []error
+	for _, p := range s.phases() {
+		if p.number == 5 && (!failover || errors.Join(errs...) != nil) {
+			break
+		}
+		if p.number == 5 {
+			s.Patience = 0 // a member comes back from the dead there
+		}
+		for _, c := range p.checks {
+			errs = append(errs, r.check(ctx, p, c))
+			if ctx.Err() != nil {
+				return context.Cause(ctx)
+			}
+		}
+	}
+	return errors.Join(errs...)
 }
 
 type runner struct {
@@ -83,15 +110,46 @@ func (r *runner) phase(ctx context.Context, p phase) error {
 	if err := errors.Join(errs...); err != nil {
 		return err
 	}
-	if err := r.steps(ctx, p, "", p.last); err != nil || r.o.DryRun {
+	if err := r.steps(ctx, p, "", p.last); err != nil {
 		return err
 	}
 	for _, c := range p.checks {
+		if over, err := r.passOver(ctx, p, c); over || err != nil {
+			if err != nil {
+				return err
+			}
+			continue
+		}
 		if err := r.check(ctx, p, c); err != nil {
 			return err
 		}
+		if c.unless != nil {
+			r.changed++
+		}
 	}
 	return nil
+}
+
+// passOver reports whether a checkpoint is not for this run. A dry run tries none, and tells of those that would do more than look.
+func (r *runner) passOver(ctx context.Context, p phase, c check) (bool, error) {
+	e := Event{Phase: p.number, Title: p.title, Step: c.name}
+	if c.unless != nil {
+		why, err := c.unless(ctx, r.o.DryRun)
+		switch {
+		case err != nil:
+			e.State, e.Err = Failure, err
+			r.tell(e)
+			return false, &StepError{p.number, "", c.name, err}
+		case why != "":
+			e.State, e.Text = Passed, why
+			r.tell(e)
+			return true, nil
+		case r.o.DryRun:
+			e.State = Would
+			r.tell(e)
+		}
+	}
+	return r.o.DryRun, nil
 }
 
 func (r *runner) steps(ctx context.Context, p phase, host string, list []step) error {

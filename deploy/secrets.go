@@ -24,6 +24,7 @@ type secretsDir struct{ config.Deployment }
 func (d secretsDir) ca() string                { return filepath.Join(d.Secrets, "ca") }
 func (d secretsDir) member(name string) string { return filepath.Join(d.Secrets, "members", name) }
 func (d secretsDir) secret() string            { return filepath.Join(d.Secrets, "secret") }
+func (d secretsDir) unproven() string          { return filepath.Join(d.Secrets, "unproven") }
 func (d secretsDir) token() string             { return filepath.Join(d.Secrets, "token") }
 
 // PasswordFile is where an application's password lies on this machine.
@@ -120,6 +121,11 @@ func (d secretsDir) authority(now time.Time) (*certs.CA, error) {
 	ca, err := certs.NewCA(d.Cluster, now)
 	if err != nil {
 		return nil, err
+	}
+	// Before the authority: a cluster that was founded from here is known by it until its failover is proven.
+	const note = "This cluster was founded from here, and its failover is not proven yet: standfast deploy does it while there is no data.\n"
+	if err := renameio.WriteFile(d.unproven(), []byte(note), 0o600, renameio.WithStaticPermissions(0o600)); err != nil {
+		return nil, fmt.Errorf("write %s: %w", d.unproven(), err)
 	}
 	return ca, ca.Write(d.ca())
 }

@@ -20,14 +20,14 @@ import (
 // replicate is phase 3: nothing is left to do, for members find together by themselves; it is proven.
 func (s *Site) replicate() phase {
 	return phase{number: 3, title: "replicate", checks: []check{
-		{"every standby streams and counts for commits", func(ctx context.Context) (string, error) {
+		{name: "every standby streams and counts for commits", try: func(ctx context.Context) (string, error) {
 			st, err := s.awaitWhole(ctx)
 			if err != nil {
 				return "", err
 			}
 			return st.Commit.Text, nil
 		}},
-		{"a commit on the primary is read on every standby", s.readBack},
+		{name: "a commit on the primary is read on every standby", try: s.readBack},
 	}}
 }
 
@@ -85,7 +85,10 @@ func (s *Site) serve() phase {
 	for _, a := range s.Deployment.Applications {
 		p.last = append(p.last, s.role(a), s.database(a))
 	}
-	p.checks = []check{{"health checks answer other hosts with the right role", s.health}, {"every port leads other hosts to the right server", s.routes}}
+	p.checks = []check{
+		{name: "health checks answer other hosts with the right role", try: s.health},
+		{name: "every port leads other hosts to the right server", try: s.routes},
+	}
 	return p
 }
 

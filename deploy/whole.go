@@ -1,12 +1,14 @@
 package deploy
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"net"
 	"strconv"
+	"strings"
 	"time"
 
 	"standfast/api"
@@ -25,7 +27,7 @@ type condition func(all map[string]*api.Status) string
 
 // await asks every member about itself until the condition holds, and returns the newest term's status.
 func (s *Site) await(ctx context.Context, c condition) (*api.Status, error) {
-	ctx, cancel := context.WithTimeoutCause(ctx, wholeTime, errNotWhole)
+	ctx, cancel := context.WithTimeoutCause(ctx, cmp.Or(s.Patience, wholeTime), errNotWhole)
 	defer cancel()
 	for {
 		all := s.statuses(ctx)
@@ -64,6 +66,20 @@ func (s *Site) statuses(ctx context.Context) map[string]*api.Status {
 func (s *Site) url(member, path string) string {
 	m := s.Deployment.Node(member).Self()
 	return "http://" + net.JoinHostPort(m.Address, strconv.Itoa(m.Ports.Health)) + path
+}
+
+// running takes PostgreSQL's major version from the first member whose server answers.
+func (s *Site) running(ctx context.Context) error {
+	var errs []error
+	for _, h := range s.data() {
+		out, err := s.Machines[h.Name].SQL(ctx, "postgres", "SELECT current_setting('server_version_num')::int / 10000;")
+		if err == nil {
+			s.Postgres = strings.TrimSpace(out)
+			return nil
+		}
+		errs = append(errs, fmt.Errorf("%s: %w", h.Name, err))
+	}
+	return fmt.Errorf("ask PostgreSQL for its version: %w", errors.Join(errs...))
 }
 
 func newest(all map[string]*api.Status) *api.Status {

@@ -37,6 +37,14 @@ type world struct {
 	roles     map[string]string // with what PostgreSQL keeps of the password
 	databases map[string]string // with the owner
 	words     map[string]string // tables of one word
+	data      string            // what is in the first application's database
+	primary   int               // of order
+	term      cluster.Term
+	schema    bool // the load's
+	rows      int64
+	lose      int           // acknowledged commits, in a failover
+	moved     chan struct{} // closed when another is primary
+	crashes   int
 }
 
 type machine struct {
@@ -131,6 +139,47 @@ func (m *machine) Start(_ context.Context, _ string, after time.Time) error {
 	})
 }
 
+func (m *machine) Crash(context.Context) error { return m.hand((m.primary+1)%len(m.order), true) }
+
+func (m *machine) Switchover(_ context.Context, to string) error {
+	return m.hand(slices.Index(m.order, to), false)
+}
+
+func (m *machine) hand(to int, crash bool) error {
+	return m.change(func() {
+		if m.order[m.primary] != m.name {
+			panic("asked of " + m.name + ", which is not the primary")
+		}
+		if crash {
+			m.crashes++
+		}
+		m.primary = to
+		m.term++
+		close(m.moved)
+		m.moved = make(chan struct{})
+	})
+}
+
+// load writes until another server takes over.
+func (m *machine) load(ctx context.Context, l probe.Load) (*probe.Work, error) {
+	m.mu.Lock()
+	if !m.schema || !slices.Equal(l.Addresses, []string{"10.0.0.50:5000"}) || m.databases[l.Database] != l.User || l.Password == "" {
+		m.mu.Unlock()
+		return &probe.Work{Error: "permission denied", Code: "42501"}, nil
+	}
+	from, moved := m.order[m.primary], m.moved
+	m.rows += 1 << 20
+	m.mu.Unlock()
+	select {
+	case <-moved:
+	case <-ctx.Done():
+		return nil, context.Cause(ctx)
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return &probe.Work{From: from, To: m.order[m.primary], Acknowledged: 300, Lost: m.lose, Outage: 250 * time.Millisecond}, nil
+}
+
 func (m *machine) Version(_ context.Context, program string) (string, error) {
 	return filepath.Base(program) + " 17.1", nil
 }
@@ -141,7 +190,7 @@ var (
 	table   = regexp.MustCompile(`standfast_deploy_[a-z0-9]+`)
 )
 
-func (m *machine) SQL(_ context.Context, _, sql string) (out string, err error) {
+func (m *machine) SQL(_ context.Context, database, sql string) (out string, err error) {
 	answer := func(ok bool) (string, error) {
 		if ok {
 			return "t\n", nil
@@ -152,6 +201,21 @@ func (m *machine) SQL(_ context.Context, _, sql string) (out string, err error) 
 	switch {
 	case strings.Contains(sql, "pg_file_settings"):
 		return "", nil
+	case strings.Contains(sql, "server_version_num"):
+		return "17\n", nil
+	case strings.Contains(sql, "datistemplate"):
+		return "postgres\napp\n", nil
+	case strings.Contains(sql, "pg_largeobject_metadata"):
+		if database == "app" {
+			return m.data, nil
+		}
+		return "", nil
+	case strings.Contains(sql, "pg_relation_size"):
+		m.mu.Lock()
+		defer m.mu.Unlock()
+		return fmt.Sprintln(m.rows), nil
+	case strings.HasPrefix(sql, "DROP SCHEMA"):
+		return "", m.change(func() { m.schema, m.rows = strings.Contains(sql, "CREATE SCHEMA"), 0 })
 	case strings.Contains(sql, "pg_roles"):
 		return answer(m.roles[first(literal)] != "")
 	case strings.Contains(sql, "pg_database"):
@@ -176,7 +240,11 @@ func (m *machine) Hold(context.Context, probe.Request) (probe.Answer, func() err
 	return probe.Answer{}, nil, errors.New("nothing is held in a deployment")
 }
 
-func (m *machine) Ask(_ context.Context, r probe.Request) (probe.Answer, error) {
+func (m *machine) Ask(ctx context.Context, r probe.Request) (probe.Answer, error) {
+	if r.Load != nil {
+		w, err := m.load(ctx, *r.Load)
+		return probe.Answer{Load: w}, err
+	}
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	a := probe.Answer{Dial: map[string]string{}}
@@ -192,7 +260,7 @@ func (m *machine) Ask(_ context.Context, r probe.Request) (probe.Answer, error) 
 	return a, nil
 }
 
-// founded: the first member is primary as soon as all run.
+// founded: there is a primary, at first the first member, as soon as all run.
 func (w *world) founded() bool {
 	return !slices.ContainsFunc(w.order, func(n string) bool { return !w.hosts[n].unit.Active })
 }
@@ -209,16 +277,16 @@ func (w *world) get(url string) probe.Response {
 	status := map[bool]int{true: 200, false: 503}
 	switch path {
 	case "primary":
-		return probe.Response{Status: status[w.founded() && i == 0]}
+		return probe.Response{Status: status[w.founded() && i == w.primary]}
 	case "replica":
-		return probe.Response{Status: status[w.founded() && i > 0]}
+		return probe.Response{Status: status[w.founded() && i != w.primary]}
 	}
 	st := api.Status{Self: w.order[i], Store: api.Store{OK: true}}
 	for j, n := range w.order {
-		st.Members = append(st.Members, api.Member{Member: cluster.Member{Name: n}, State: api.Running, Attached: true, Readable: true, InRule: true, Writable: j == 0})
+		st.Members = append(st.Members, api.Member{Member: cluster.Member{Name: n}, State: api.Running, Attached: true, Readable: true, InRule: true, Writable: j == w.primary})
 	}
 	if w.founded() {
-		st.Term, st.Primary = 1, w.order[0]
+		st.Term, st.Primary = w.term, w.order[w.primary]
 	}
 	body, err := json.Marshal(st)
 	if err != nil {
@@ -252,7 +320,7 @@ func bare(t *testing.T, dir string) (*world, *deploy.Site) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	w := &world{budget: 1 << 30, hosts: map[string]*machine{}, roles: map[string]string{}, databases: map[string]string{}, words: map[string]string{}}
+	w := &world{budget: 1 << 30, hosts: map[string]*machine{}, roles: map[string]string{}, databases: map[string]string{}, words: map[string]string{}, term: 1, moved: make(chan struct{})}
 	s := &deploy.Site{
 		Deployment: d, Machines: map[string]deploy.Machine{}, Postgres: "17", Now: time.Now,
 		Program: deploy.File{Path: packaging.Binary, Text: []byte("program"), Mode: 0o755, Owner: "root"},

@@ -12,6 +12,7 @@ import (
 
 	"standfast/config"
 	"standfast/deploy"
+	"standfast/packaging"
 )
 
 var _ deploy.Machine = (*Machine)(nil)
@@ -165,6 +166,27 @@ func (m *Machine) SQL(ctx context.Context, database, statements string) (string,
 s=$(ls -d %[1]s/.s.PGSQL.* | grep -v lock) || { echo "PostgreSQL does not run" >&2; exit 1; }
 exec runuser -u postgres -- psql -XAtq -v ON_ERROR_STOP=1 -h %[1]s -p "${s##*.}" %[2]s`, path.Join(config.DefaultNode().StateDir, "run"), quote(database)), strings.NewReader(statements))
 	return string(out), err
+}
+
+// Crash kills the postmaster, whose number stands in the first line of postmaster.pid ("Database File Layout"); its processes end when
+// they notice.
+func (m *Machine) Crash(ctx context.Context) error {
+	out, err := m.SQL(ctx, "postgres", `SELECT split_part(pg_read_file('postmaster.pid'), chr(10), 1)::int;`)
+	if err != nil {
+		return fmt.Errorf("find PostgreSQL's process: %w", err)
+	}
+	pid, err := strconv.Atoi(strings.TrimSpace(out))
+	if err != nil || pid <= 1 {
+		return fmt.Errorf("find PostgreSQL's process: postmaster.pid says %q", out)
+	}
+	_, err = m.run(ctx, fmt.Sprintf("kill -KILL %d", pid))
+	return err
+}
+
+// Switchover is the installed program's command.
+func (m *Machine) Switchover(ctx context.Context, to string) error {
+	_, err := m.run(ctx, packaging.Binary+" switchover --to "+quote(to))
+	return err
 }
 
 // Version asks a program.
