@@ -5,13 +5,18 @@ package deployed_test
 import (
 	"bufio"
 	"context"
+	"encoding/json"
+	"flag"
 	"fmt"
 	"os"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"syscall"
 	"testing"
 	"time"
+
+	"standfast/api"
 
 	"github.com/jackc/pgx/v5"
 )
@@ -23,8 +28,11 @@ bootstrap:
   postgresql: {parameters: {max_wal_size: 256MB, work_mem: 7MB}}
 `
 
-// TestDeploy makes a cluster of bare hosts with one command, after a plan and two attempts that are cut short; the same command again
-// changes nothing.
+var straight = flag.Bool("straight", false, "TestDeploy cuts no attempt short, so that the whole way from bare hosts can be timed")
+
+// TestDeploy makes a cluster of bare hosts with one command, after a plan and two attempts that are cut short, and proves its failover
+// while it is empty; the same command again changes nothing. What an application has made keeps the proof from running by itself;
+// asked for by the cluster's name, it runs.
 func TestDeploy(t *testing.T) {
 	ok(t, admin.Describe(whole))
 	t.Run("dry run", func(t *testing.T) {
@@ -40,12 +48,15 @@ func TestDeploy(t *testing.T) {
 		}
 	})
 	// The first attempt is killed while packages are installed, the second when the first agent has been started.
-	killAt(t, "install PostgreSQL", 500*time.Millisecond)
-	killAt(t, "put its configuration and secrets there", 0)
+	if !*straight {
+		killAt(t, "install PostgreSQL", 500*time.Millisecond)
+		killAt(t, "put its configuration and secrets there", 0)
+	}
 	t.Run("to the end", func(t *testing.T) {
 		began := time.Now()
 		said := run0(t, "deploy")
 		t.Logf("took %s\n%s", time.Since(began).Round(time.Millisecond), said)
+		proven(t, said)
 		for _, h := range admin.Lab.Hosts {
 			out, err := h.Shell(all, "sed -n '1p;$p' /var/log/dpkg.log; grep -c configure /var/log/dpkg.log; head -n 3 /var/log/standfast-install.log")
 			t.Logf("%s: dpkg worked from and to (%v)\n%s", h.Name, err, out)
@@ -61,7 +72,62 @@ func TestDeploy(t *testing.T) {
 		}
 	})
 	t.Run("the application", application)
+	t.Run("validate", validate)
 	t.Run("secrets are secret", secrets)
+}
+
+var proof = regexp.MustCompile(`(pg\d) to (pg\d): writes out for (\d+) ms, 0 of \d+ acknowledged commits lost; and back, (pg\d) to (pg\d): writes out for (\d+) ms, 0 of \d+ acknowledged commits lost`)
+
+// proven finds a failover in what was said, and the return from it.
+func proven(t *testing.T, said string) {
+	t.Helper()
+	m := proof.FindStringSubmatch(said)
+	if m == nil {
+		t.Errorf("no failover and return is told:\n%s", said)
+		return
+	}
+	if m[1] == m[2] || m[1] != m[5] || m[2] != m[4] || m[3] == "0" || m[6] == "0" {
+		t.Errorf("it did not go there and back: %s", m[0])
+	}
+}
+
+// validate looks, is not deceived by a wrong name, and strikes when the right one is given. The application's table is there by now.
+func validate(t *testing.T) {
+	before := agents(t)
+	term := reign(t)
+	said := run0(t, "validate")
+	t.Log(said)
+	if strings.Count(said, "holds ") < 7 || !strings.Contains(said, "every checkpoint of main holds") || reign(t) != term || agents(t) != before {
+		t.Errorf("it does not only look:\n%s", said)
+	}
+	// As if the deployment had been cut short before its last phase, and the application had begun.
+	mark := filepath.Join(admin.Dir, "standfast-main", "unproven")
+	ok(t, os.WriteFile(mark, nil, 0o600))
+	if said := run0(t, "deploy"); !strings.Contains(said, "the cluster holds public.t in the database app") || reign(t) != term {
+		t.Errorf("with an application's data:\n%s", said)
+	}
+	code, said, err := admin.Standfast(all, "validate", "--failover", "--yes-cluster", "mian")
+	ok(t, err)
+	if code != 3 || reign(t) != term {
+		t.Errorf("with a wrong name it exits with %d:\n%s", code, said)
+	}
+	began := time.Now()
+	said = run0(t, "validate", "--failover", "--yes-cluster", "main")
+	t.Logf("took %s\n%s", time.Since(began).Round(time.Millisecond), said)
+	proven(t, said)
+	if now := reign(t); now == term {
+		t.Error("there was no failover")
+	}
+}
+
+// reign is the primary and its term.
+func reign(t *testing.T) string {
+	t.Helper()
+	out, err := admin.Lab.Hosts[0].Shell(all, "standfast status -o json")
+	ok(t, err)
+	var st api.Status
+	ok(t, json.Unmarshal([]byte(out), &st))
+	return fmt.Sprintf("%s in term %d", st.Primary, st.Term)
 }
 
 // run0 runs a command that is to succeed.
