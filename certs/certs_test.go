@@ -16,6 +16,36 @@ import (
 	"standfast/certs"
 )
 
+// TestValid says in plain words why others would refuse a member's certificate.
+func TestValid(t *testing.T) {
+	now := time.Now()
+	for want, c := range map[string]struct {
+		at      time.Time
+		foreign bool
+	}{
+		"":                      {at: now},
+		"is not valid before":   {at: now.Add(-48 * time.Hour)},
+		"has expired on":        {at: now.AddDate(30, 0, 0)},
+		"does not fit the auth": {at: now, foreign: true},
+	} {
+		ca := newCA(t, "one")
+		pair, err := ca.Issue("pg1", []string{"10.0.0.1"}, now)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if c.foreign {
+			ca = newCA(t, "two")
+		}
+		f := certs.In(t.TempDir())
+		if err := f.Write(ca.Cert, pair); err != nil {
+			t.Fatal(err)
+		}
+		if err := f.Valid(c.at); (err == nil) != (want == "") || err != nil && !strings.Contains(err.Error(), want) {
+			t.Errorf("%v, want %q", err, want)
+		}
+	}
+}
+
 func TestIssue(t *testing.T) {
 	ca := newCA(t, "one")
 	now := time.Now()

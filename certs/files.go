@@ -1,6 +1,7 @@
 package certs
 
 import (
+	"crypto/x509"
 	"errors"
 	"fmt"
 	"os"
@@ -50,6 +51,37 @@ func (f Files) Expiry() (time.Time, error) {
 		}
 	}
 	return first, nil
+}
+
+// Valid checks that the member's certificate is signed by a trusted authority and that both are valid at the time. Others
+// would refuse it for the same reason, in words that are less plain.
+func (f Files) Valid(now time.Time) error {
+	m, err := f.load()
+	if err != nil {
+		return err
+	}
+	leaf, err := x509.ParseCertificate(m.pair.Certificate[0])
+	if err != nil {
+		return fmt.Errorf("read certificate %s: %w", f.Cert, err)
+	}
+	between := x509.NewCertPool()
+	for _, der := range m.pair.Certificate[1:] {
+		c, err := x509.ParseCertificate(der)
+		if err != nil {
+			return fmt.Errorf("read certificate %s: %w", f.Cert, err)
+		}
+		between.AddCert(c)
+	}
+	const day = "2006-01-02 15:04 MST"
+	switch _, err = leaf.Verify(x509.VerifyOptions{Roots: m.pool, Intermediates: between, CurrentTime: now, KeyUsages: []x509.ExtKeyUsage{x509.ExtKeyUsageAny}}); {
+	case now.Before(leaf.NotBefore):
+		return fmt.Errorf("the certificate %s is not valid before %s, and the clock says %s: is it wrong?", f.Cert, leaf.NotBefore.Format(day), now.UTC().Format(day))
+	case now.After(leaf.NotAfter):
+		return fmt.Errorf("the certificate %s has expired on %s (the clock says %s): put a new one there", f.Cert, leaf.NotAfter.Format(day), now.UTC().Format(day))
+	case err != nil:
+		return fmt.Errorf("the certificate %s does not fit the authority %s: %w", f.Cert, f.CA, err)
+	}
+	return nil
 }
 
 // Write stores the authority in dir as ca.crt and, with mode 0600, ca.key. Whoever can read the key can join the cluster.
