@@ -75,6 +75,15 @@ type Setting struct{ Key, Value string }
 // Set is SetAll for one key.
 func Set(text []byte, key, value string) ([]byte, error) { return SetAll(text, Setting{key, value}) }
 
+// setError names what was set, unless the error begins with it. What the decoder finds has no file to name.
+func setError(keys []string, err error) error {
+	text := strings.TrimPrefix(err.Error(), ": ")
+	if len(keys) == 1 && strings.HasPrefix(text, keys[0]+": ") {
+		return fmt.Errorf("set %s", text)
+	}
+	return fmt.Errorf("set %s: %s", strings.Join(keys, ", "), text)
+}
+
 // SetAll changes keys of the agreed configuration's text and leaves the rest, comments included, as it is. Only the result
 // is validated, since one key may make sense together with another only.
 func SetAll(text []byte, settings ...Setting) ([]byte, error) {
@@ -87,7 +96,7 @@ func SetAll(text []byte, settings ...Setting) ([]byte, error) {
 		keys = append(keys, s.Key)
 	}
 	if _, err := ParseCluster("", text); err != nil {
-		return nil, fmt.Errorf("set %s: %w", strings.Join(keys, ", "), unplaced(err))
+		return nil, setError(keys, unplaced(err))
 	}
 	return text, nil
 }

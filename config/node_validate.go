@@ -2,6 +2,7 @@ package config
 
 import (
 	"fmt"
+	"net"
 	"net/netip"
 	"net/url"
 	"path/filepath"
@@ -13,6 +14,9 @@ import (
 
 // memberName is what can be a replication slot, an application_name, a certificate's name and a file's name alike.
 var memberName = regexp.MustCompile(`^[a-z0-9_]{1,40}$`)
+
+// likeIP is what nobody would name a host.
+var likeIP = regexp.MustCompile(`^[0-9.]+$`)
 
 var majorVersion = regexp.MustCompile(`^[1-9][0-9]$`)
 
@@ -62,6 +66,7 @@ func (n Node) validateMembers(p *problems) {
 		p.check(!names[m.Name], key+".name", "%q is there twice; give each member a name of its own", m.Name)
 		names[m.Name] = true
 		p.check(m.Address != "" && !strings.ContainsAny(m.Address, "/ "), key+".address", "%q is not a host; write the address that the other members reach it at, without a port", m.Address)
+		p.check(!likeIP.MatchString(m.Address) || net.ParseIP(m.Address) != nil, key+".address", "%q is no IP address; write one such as 10.0.0.11, or a host's name", m.Address)
 		p.oneOf(key+".kind", string(m.Kind), string(cluster.Data), string(cluster.Witness))
 		p.check(m.Priority == nil || *m.Priority >= 0, key+".priority", "can't be negative; 0 means never primary")
 		if m.Ports != n.Ports { // said once, under ports
@@ -94,6 +99,15 @@ func (p Ports) validate(out *problems, key string) {
 		}
 		seen[f.port] = f.name
 	}
+}
+
+// All lists the ports, in the order of the file.
+func (p Ports) All() []int {
+	var out []int
+	for _, f := range p.named() {
+		out = append(out, f.port)
+	}
+	return out
 }
 
 type namedPort struct {

@@ -2,6 +2,7 @@ package ops
 
 import (
 	"context"
+	"strings"
 	"time"
 
 	"standfast/api"
@@ -17,7 +18,7 @@ func (c *Cluster) Reclone(ctx context.Context, member string, force bool, progre
 	m := st.Member(member)
 	switch {
 	case m == nil:
-		return refuse("there is no member %s; there are %v", member, Names(st))
+		return refuse("there is no member %s; there are %s", member, strings.Join(Names(st), ", "))
 	case m.Role == api.Witness:
 		return refuse("%s is a witness and holds no data", member)
 	case member == st.Primary:
