@@ -136,10 +136,21 @@ func (c *Child) run(ctx context.Context) error {
 	return fmt.Errorf("etcd process: %w%s", err, words)
 }
 
-// tail keeps the last words of a process.
+// complaint takes from a line what a Go program gives up with, "" from any other.
+func complaint(line []byte) string {
+	what, _ := bytes.CutPrefix(line, []byte("panic: "))
+	if len(what) == len(line) {
+		return ""
+	}
+	return string(what)
+}
+
+// tail keeps the last words of a process, and what it said of why it gives up: a trace of several kilobytes follows that.
 type tail struct {
 	mu   sync.Mutex
 	text []byte
+	line []byte // what has been written of a line that has no end yet
+	why  string
 }
 
 const tailSize = 2048
@@ -149,16 +160,31 @@ func (t *tail) Write(p []byte) (int, error) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	t.text = append(t.text, p...)
+	for line := range bytes.Lines(p) {
+		if t.line = append(t.line, line...); !bytes.HasSuffix(line, []byte("\n")) {
+			continue
+		}
+		if why := complaint(bytes.TrimSpace(t.line)); t.why == "" {
+			t.why = why
+		}
+		t.line = t.line[:0]
+	}
+	if n := len(t.line) - 2*tailSize; n > 0 {
+		t.line = t.line[n:]
+	}
 	if n := len(t.text) - tailSize; n > 0 {
 		t.text = bytes.Clone(t.text[n:])
 	}
 	return len(p), nil
 }
 
-// String gives ": " and the words, or nothing.
+// String gives ": " and the reason if it was said, else the last words, or nothing.
 func (t *tail) String() string {
 	t.mu.Lock()
 	defer t.mu.Unlock()
+	if t.why != "" {
+		return ": " + t.why
+	}
 	if s := strings.TrimSpace(string(t.text)); s != "" {
 		return ": " + s
 	}
