@@ -68,6 +68,7 @@ type Node struct {
 	asking      sync.Mutex               // held while a request is recorded
 	stoodBy     atomic.Pointer[string]   // the ID of the newest request that the store has acknowledged
 	storeClose  func() error
+	locked      *os.File // see lock
 	lastMark    mark
 	wasUp       bool // the agent's loop only, as wasStandby
 	wasStandby  bool
@@ -87,7 +88,7 @@ func New(cfg config.Node, log *slog.Logger) (*Node, error) {
 		founders = append(founders, m.Member())
 	}
 	n.members.Store(&founders)
-	for _, step := range []func() error{n.makeDirs, n.loadTLS, n.openStore, n.openBeats, n.openPostgres, n.openRouter, n.openAPI, n.openAddresses, n.openAgent} {
+	for _, step := range []func() error{n.makeDirs, n.lock, n.loadTLS, n.openStore, n.openBeats, n.openPostgres, n.openRouter, n.openAPI, n.openAddresses, n.openAgent} {
 		if err := step(); err != nil {
 			return nil, errors.Join(err, n.abandon(), n.close())
 		}
@@ -168,7 +169,7 @@ func unlessCancelled(err error) error {
 func (n *Node) makeDirs() error {
 	for _, d := range []string{n.cfg.StateDir, n.runDir(), filepath.Join(n.cfg.StateDir, "log")} {
 		if err := os.MkdirAll(d, 0o700); err != nil {
-			return fmt.Errorf("make the state directory: %w (run as the user that owns %s)", err, n.cfg.StateDir)
+			return fmt.Errorf("make the state directory: %w", err)
 		}
 	}
 	return nil
@@ -193,6 +194,10 @@ func (n *Node) loadTLS() error {
 	}
 	if err != nil {
 		return fmt.Errorf("%w (tls_dir in the member's file; it needs ca.crt, and member.crt and member.key of this member)", err)
+	}
+	// No reason to stay out: sessions that are there go on, and a clock may be set right later.
+	if err := n.tls.files.Valid(n.started); err != nil {
+		n.log.Error("the other members will refuse this one", "error", err)
 	}
 	return nil
 }

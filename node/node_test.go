@@ -334,3 +334,28 @@ func TestEtcdListensAsTheRest(t *testing.T) {
 		}
 	}
 }
+
+// TestStateDirIsOneMembers: a second member on the same state directory is refused, whatever its ports are, until the first ends.
+func TestStateDirIsOneMembers(t *testing.T) {
+	cfg := newHost(t).config(t)
+	if err := InUse(cfg.StateDir); err != nil {
+		t.Error("nobody has run yet:", err)
+	}
+	first := &Node{cfg: cfg, log: quiet}
+	if err := errors.Join(first.makeDirs(), first.lock()); err != nil {
+		t.Fatal(err)
+	}
+	want := fmt.Sprintf("a member runs on %s already (pid %d)", cfg.StateDir, os.Getpid())
+	_, err := New(cfg, quiet)
+	for _, err := range []error{err, InUse(cfg.StateDir)} {
+		if err == nil || !strings.HasPrefix(err.Error(), want) {
+			t.Errorf("%v, want %q", err, want)
+		}
+	}
+	if err := first.close(); err != nil {
+		t.Error(err)
+	}
+	if err := InUse(cfg.StateDir); err != nil {
+		t.Error("the first has ended:", err)
+	}
+}

@@ -293,5 +293,9 @@ func (n *Node) close() error {
 	if n.storeClose != nil {
 		err = errors.Join(err, n.storeClose())
 	}
+	if n.locked != nil { // last: what has to be alone on the directory has ended
+		err = errors.Join(err, n.locked.Close())
+		n.locked = nil
+	}
 	return err
 }

@@ -118,7 +118,7 @@ func freePort(addr, what, key string) error {
 // run keeps the child process running until ctx ends.
 func (e *etcd) run(ctx context.Context) {
 	// Not by its path: that may lie where this user may not look, or hold another version by now.
-	child := embed.Start(ctx, e.node.log.With("part", "etcd"), "/proc/self/exe", embed.Command, e.config)
+	child := embed.Start(ctx, e.node.log.With("part", "etcd", "see", filepath.Join(e.node.cfg.StateDir, "log", "etcd.log")), "/proc/self/exe", embed.Command, e.config)
 	<-ctx.Done()
 	child.Stop()
 }
