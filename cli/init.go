@@ -50,7 +50,9 @@ func (c *initCmd) Run(a *app) error {
 	if out == "" {
 		out = "standfast-" + c.Cluster
 	}
-	if _, err := os.Stat(out); !errors.Is(err, fs.ErrNotExist) {
+	if _, err := os.Stat(out); errors.Is(err, fs.ErrPermission) {
+		return usage("look at %s: %w; choose another place with --out", out, err)
+	} else if !errors.Is(err, fs.ErrNotExist) {
 		return usage("%s is there already, and its keys may be in use; move it away or choose another with --out", out)
 	}
 	dir := func(m string) string { return filepath.Join(out, m) }
@@ -64,6 +66,9 @@ func (c *initCmd) Run(a *app) error {
 // keys is of no use. Nothing was written if the words of the command were wrong.
 func (c *initCmd) halfWritten(out string, err error) error {
 	if _, serr := os.Stat(out); errors.Is(serr, fs.ErrNotExist) {
+		if errors.Is(err, fs.ErrPermission) {
+			return usage("this user may not write to %s; choose another place with --out", filepath.Dir(out))
+		}
 		return &usageError{err}
 	}
 	if rerr := os.RemoveAll(out); rerr != nil {
@@ -74,11 +79,15 @@ func (c *initCmd) halfWritten(out string, err error) error {
 
 // next says what to do with the files.
 func (c *initCmd) next(a *app, out string, members []config.Member) error {
+	first, err := config.LoadNode(filepath.Join(out, members[0].Name, founding.FileName), nil, nil)
+	if err != nil {
+		return err
+	}
 	fmt.Fprintf(a.stdout, "wrote %s; now, for each host:\n", out)
 	for _, m := range members {
 		fmt.Fprintf(a.stdout, "  tar -C %s -c . | ssh %s 'sudo mkdir -p /etc/standfast && sudo tar -C /etc/standfast -x && sudo chown -R postgres: /etc/standfast'\n", filepath.Join(out, m.Name), m.Address)
 	}
-	fmt.Fprintf(a.stdout, "then, on each: sudo -u postgres standfast run\n")
-	_, err := fmt.Fprintf(a.stdout, "keep %s in a safe place: whoever has its key can join the cluster\n", filepath.Join(out, "ca"))
+	fmt.Fprintf(a.stdout, "then, on each:\n  sudo install -d -o postgres -m 700 %s\n  sudo -u postgres standfast run\n", first.StateDir)
+	_, err = fmt.Fprintf(a.stdout, "keep %s in a safe place: whoever has its key can join the cluster\n", filepath.Join(out, "ca"))
 	return err
 }

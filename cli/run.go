@@ -5,12 +5,16 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"log/slog"
 	"os"
 	"os/user"
 	"path/filepath"
+	"strconv"
+	"strings"
 	"time"
 
+	"standfast/cluster"
 	"standfast/config"
 	"standfast/internal/slack"
 	"standfast/node"
@@ -41,7 +45,7 @@ var errEOF = errors.New("standard input ended")
 func (c *runCmd) Run(a *app) error {
 	n, err := a.node(c.Set...)
 	if err != nil {
-		return err
+		return &usageError{owned(err)}
 	}
 	if err := rightUser(n); err != nil {
 		return err
@@ -54,6 +58,9 @@ func (c *runCmd) Run(a *app) error {
 		if err := embed.AwaitOrphan(a.ctx, embed.File(n.StateDir)); err != nil {
 			return err
 		}
+	}
+	if err := node.InUse(n.StateDir); err != nil {
+		return &usageError{err}
 	}
 	if err := free(n); err != nil {
 		return &usageError{err}
@@ -69,9 +76,9 @@ func (c *runCmd) Run(a *app) error {
 	_ = slack.Set(timerSlack) // without it only more processor time is used
 	member, err := node.New(n, log)
 	if err != nil {
-		return err
+		return owned(err)
 	}
-	err = member.Run(ctx)
+	err = owned(member.Run(ctx))
 	if c.UntilEOF {
 		err = errors.Join(err, member.StopPostgres())
 	}
@@ -104,11 +111,34 @@ func rightUser(n config.Node) error {
 	return usage("read the token that changes need: %w; standfast init makes it", err)
 }
 
-// free checks the member's own ports, and names who has one. PostgreSQL's is not among them: a server that a run before
-// left behind is taken over.
+// owned adds to a refusal by the file system who was refused, and how that is mended. A file is named alone: its directory may
+// be one that the system shares.
+func owned(err error) error {
+	var p *fs.PathError
+	if !errors.Is(err, fs.ErrPermission) || !errors.As(err, &p) {
+		return err
+	}
+	name := "user " + strconv.Itoa(os.Geteuid())
+	if u, lookup := user.Current(); lookup == nil {
+		name = u.Username
+	}
+	remedy := fmt.Sprintf("and needs the right to use %s", filepath.Dir(p.Path))
+	if _, there := os.Lstat(p.Path); there == nil {
+		remedy = fmt.Sprintf("to whom it has to belong: sudo chown %s %s", name, p.Path)
+	} else if p.Op == "mkdir" {
+		remedy = fmt.Sprintf("to whom it has to belong: sudo install -d -o %s -m 700 %s", name, p.Path)
+	}
+	return fmt.Errorf("%s; this runs as %s, %s", strings.TrimSuffix(err.Error(), ": "+runElse), name, remedy)
+}
+
+// free checks the member's own ports, and names who has one. PostgreSQL's is among them only while there is no data: a
+// server that a run before left behind is taken over, and beside a member's data only that part waits for its port.
 func free(n config.Node) error {
 	p := n.Self().Ports
 	ports := []int{p.Write, p.Read, p.Health, p.Admin}
+	if _, err := os.Stat(filepath.Join(n.Postgres.DataDir, "PG_VERSION")); errors.Is(err, fs.ErrNotExist) && n.Self().Kind != cluster.Witness {
+		ports = append(ports, p.Postgres)
+	}
 	if n.Etcd.Embedded() {
 		ports = append(ports, p.EtcdClient, p.EtcdPeer)
 	}

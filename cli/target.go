@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"syscall"
 
 	"standfast/config"
 	"standfast/ops"
@@ -26,10 +27,14 @@ func (a *app) node(settings ...string) (config.Node, error) {
 	return n, nil
 }
 
+const runElse = "run this as root or as the user that standfast runs as"
+
 func explainFile(err error) error {
 	switch {
 	case errors.Is(err, fs.ErrPermission):
-		return fmt.Errorf("%w: run this as root or as the user that standfast runs as", err)
+		return fmt.Errorf("%w: %s", err, runElse)
+	case errors.Is(err, syscall.EISDIR):
+		return fmt.Errorf("%w: give the file itself with --config, such as standfast.yml in it", err)
 	case errors.Is(err, fs.ErrNotExist):
 		return fmt.Errorf("%w: give another with --config, or make one with standfast init", err)
 	}

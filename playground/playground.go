@@ -110,6 +110,11 @@ func (c *Config) Check() error {
 	if ip == nil || ip[0] != 127 || int(ip[3])+c.Nodes > 254 {
 		return fmt.Errorf("%s: the floating address of a playground lies in 127.0.0.0/8", c.Floating)
 	}
+	for _, port := range c.ports().All() {
+		if port < 1 || port > 65535 {
+			return fmt.Errorf("port %d: ports go from 1 to 65535; choose another --port-offset, such as 10000", port)
+		}
+	}
 	if _, err := config.Detection(c.Detection).Time(); err != nil {
 		return fmt.Errorf("detection: %w", err)
 	}
