@@ -98,5 +98,6 @@ func (a *Agent) viewRelay(s seen) cluster.Relay {
 	}
 	r.Gone = st.Term == 0 && s.gone && s.receiver == st.Receiver
 	r.Heard = max(r.Heard, a.instant(st.HeardAt))
+	r.Silent = a.instant(st.AwaitedAt)
 	return r
 }

@@ -99,6 +99,9 @@ type Relay struct {
 	Gone bool
 
 	Heard Instant // last byte from the primary's PostgreSQL, or last answer to a probe of it
+
+	// Silent is since when the open WAL stream has said nothing, though it does every 200 ms; 0: it does, or none is open.
+	Silent Instant
 }
 
 // Peer is the newest beat of another member.

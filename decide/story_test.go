@@ -279,6 +279,8 @@ func (p *parser) postgres(v *cluster.View) {
 			v.Relay = cluster.Relay{Held: true, Heard: v.Relay.Heard}
 		case "relay_silent":
 			v.Relay.Heard = v.Now - p.duration(k)
+		case "stream_silent":
+			v.Relay.Silent = v.Now - p.duration(k)
 		case "names":
 			g.Names = p.rule(k)
 			g.NamesLSN = g.Position.LSN

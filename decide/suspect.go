@@ -9,7 +9,8 @@ import (
 )
 
 // Suspects lists the members that this member has missed for Settings.Detect: by beat, and for the primary also by the
-// WAL stream or an answered probe, so that a dead agent is told from a dead server; and a primary that misses a majority itself.
+// WAL stream or an answered probe, so that a dead agent is told from a dead server; a primary that misses a majority itself; and one whose
+// open WAL stream says nothing.
 func Suspects(v cluster.View) []string {
 	var out []string
 	if !hearsMajority(v, v.Settings.Detect) {
@@ -26,7 +27,7 @@ func Suspects(v cluster.View) []string {
 func missing(v cluster.View, name string) bool {
 	quiet := silence(v, name)
 	if quiet < v.Settings.Detect {
-		return deaf(v, name)
+		return deaf(v, name) || mute(v, name)
 	}
 	if v.State != nil && name == v.State.Primary && primaryServerHeard(v) {
 		return quiet >= v.Settings.Detect+v.Settings.AgentGrace && !flapping(v)
@@ -38,6 +39,15 @@ func missing(v cluster.View, name string) bool {
 // clients' sessions by then and can't know that others are well, so it is for them to replace it.
 func deaf(v cluster.View, name string) bool {
 	return v.State != nil && name == v.State.Primary && v.DeafSince > 0 && v.Now-v.DeafSince >= v.Settings.Lease && !flapping(v)
+}
+
+// mute reports whether a primary that is heard has said nothing in this member's open WAL stream for the lease: its WAL senders hang,
+// or frames as long as theirs don't pass. Its own view shows nothing of it while the connections stand, and its commits wait for ever. A
+// majority has to see the same: one alone may have a broken path.
+func mute(v cluster.View, name string) bool {
+	s, r := v.State, v.Relay
+	return s != nil && name == s.Primary && s.Phase == cluster.Reigning && r.Term == s.Term &&
+		r.Silent > 0 && v.Now-r.Silent >= v.Settings.Lease && !flapping(v)
 }
 
 // Deaf reports whether the primary, another member that is heard, tells that it hears no majority.
@@ -120,7 +130,11 @@ func campaign(v cluster.View) []cluster.Action {
 	if !ok {
 		return onlyWhileIdle(v, acts)
 	}
-	next := nextTerm(v, fmt.Sprintf("%s is not heard by %s", s.Primary, strings.Join(by, ", ")))
+	why := "%s is not heard by %s"
+	if silence(v, s.Primary) < v.Settings.Detect && mute(v, s.Primary) {
+		why = "%s sends no WAL to %s"
+	}
+	next := nextTerm(v, fmt.Sprintf(why, s.Primary, strings.Join(by, ", ")))
 	next.Avoid = s.Primary
 	return []cluster.Action{cluster.Write{Cause: next.Reason, Next: next}}
 }

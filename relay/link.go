@@ -8,6 +8,7 @@ import (
 	"net"
 	"sync"
 	"sync/atomic"
+	"time"
 )
 
 const bufferSize = 128 << 10 // bytes read at once; WAL messages are at most 128 kB and TLS records 16 kB
@@ -62,7 +63,7 @@ func (l *link) down() error {
 	}
 	buf := make([]byte, bufferSize)
 	for {
-		n, err := in.Read(buf) // once in is read through, its reads go straight into buf
+		n, err := l.next(in, buf) // once in is read through, its reads go straight into buf
 		if n > 0 {
 			l.r.stamp(&l.r.heard)
 			if _, err := l.rc.conn.Write(buf[:n]); err != nil {
@@ -74,6 +75,14 @@ func (l *link) down() error {
 			return ended("primary", err)
 		}
 	}
+}
+
+// next reads from the primary. That it waits is noted for so long: a receiver that takes nothing more is not the primary's silence.
+func (l *link) next(in io.Reader, buf []byte) (int, error) {
+	since := int64(time.Since(l.r.born))
+	l.r.awaited.Store(since)
+	defer l.r.awaited.CompareAndSwap(since, 0) // a newer stream may be open by then
+	return in.Read(buf)
 }
 
 // upward copies from the receiver to the primary, looking at what it asks for until replication has started.

@@ -88,6 +88,7 @@ type Status struct {
 	Carried   bool         // CarriedAt is not zero
 	CarriedAt time.Time    // when last a byte of a started replication stream was handed to a receiver
 	HeardAt   time.Time    // when last a byte came from the primary attached to now or last
+	AwaitedAt time.Time    // since when a started replication stream owes the next byte; zero: it does not, or none is open
 	LastError string       // why the last dial or stream ended; "" once a stream runs
 	Starved   string       // in the primary's words: it no longer has the WAL that this member needs; "" while that is not certain
 }
@@ -101,6 +102,7 @@ type Relay struct {
 
 	heard   atomic.Int64 // nanoseconds since born, 0: never
 	carried atomic.Int64
+	awaited atomic.Int64
 
 	mu      sync.Mutex
 	floor   cluster.Term
@@ -319,7 +321,7 @@ func (r *Relay) Status() Status {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	s := Status{Floor: r.floor, Receiver: r.newest, LastError: r.lastErr,
-		HeardAt: r.at(&r.heard), CarriedAt: r.at(&r.carried)}
+		HeardAt: r.at(&r.heard), CarriedAt: r.at(&r.carried), AwaitedAt: r.at(&r.awaited)}
 	s.Carried = !s.CarriedAt.IsZero()
 	if r.target != nil {
 		s.Term, s.Addr = r.target.term, r.target.addr

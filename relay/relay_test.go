@@ -198,6 +198,36 @@ func TestCarriesBothWays(t *testing.T) {
 	}
 }
 
+// What a primary owes is told from what a receiver does not take.
+func TestAwaitsThePrimary(t *testing.T) {
+	r := open(t, nil)
+	recv, prim := stream(t, r, 3)
+	write(t, prim, []byte("wal"))
+	expect(t, recv, []byte("wal"))
+	first := until(t, r, "awaited", func(s Status) bool { return s.Carried && !s.AwaitedAt.IsZero() }).AwaitedAt
+	write(t, prim, []byte("more"))
+	expect(t, recv, []byte("more"))
+	until(t, r, "awaited anew", func(s Status) bool { return s.AwaitedAt.After(first) })
+
+	filling := make(chan struct{})
+	go func() { // until the receiver, which takes nothing, holds it up
+		defer close(filling)
+		for chunk := make([]byte, 1<<20); ; {
+			if _, err := prim.Write(chunk); err != nil {
+				return
+			}
+		}
+	}()
+	until(t, r, "held up by the receiver", func(s Status) bool {
+		time.Sleep(20 * time.Millisecond) // in which it would read again
+		return s.AwaitedAt.IsZero() && r.Status().AwaitedAt.IsZero()
+	})
+	recv.Close()
+	until(t, r, "ended", func(s Status) bool { return !s.Carrying && s.AwaitedAt.IsZero() })
+	prim.Close()
+	<-filling
+}
+
 // A server on another timeline is asked for nothing, and tried again: it may be the one in a moment.
 func TestRefusesOtherTimeline(t *testing.T) {
 	r := open(t, nil)

@@ -30,6 +30,7 @@ type fate int
 const (
 	either    fate = iota // the role may move: PostgreSQL is not what it was, and a standby may be the faster way out
 	stays                 // nobody may take over
+	moves                 // somebody has to: no commit is confirmed any more
 	elsewhere             // another test has it
 )
 
@@ -40,7 +41,7 @@ var parts = []part{
 	{name: "etcd", is: site.Etcd, kill: stays, stop: stays},
 	{name: "guard", is: site.Guard, kill: stays},
 	{name: "postmaster", is: site.Postmaster, kill: elsewhere}, // TestKilledPostmaster
-	{name: "walsender", is: site.Titled("walsender")},
+	{name: "walsender", is: site.Titled("walsender"), stop: moves},
 	{name: "walreceiver", is: site.Titled("walreceiver")},
 	{name: "startup", is: site.Titled("startup")},
 	{name: "checkpointer", is: site.Titled("checkpointer"), stop: stays},
@@ -77,9 +78,12 @@ func strikeAll(t *testing.T, may func(part) fate, strike func(*scene, *netlab.Ho
 					t.Skipf("a primary has no %s", p.name)
 				}
 				strike(s, s.primary, picked)
-				if may(p) == stays {
+				switch may(p) {
+				case stays:
 					s.unmoved()
-				} else {
+				case moves:
+					s.moved()
+				default:
 					s.end()
 				}
 			})
