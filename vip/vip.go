@@ -141,7 +141,9 @@ func (f *Floating) Drop(ctx context.Context, ips ...netip.Addr) error {
 			delete(f.claims, ip)
 		}
 	}
-	if !f.running {
+	// One that was found is held before Run begins, which first of all sees to it.
+	found := slices.ContainsFunc(f.cfg.Addresses, func(a Address) bool { return f.status[a.IP].Held })
+	if !f.running && !found {
 		f.mu.Unlock()
 		return nil // none is held
 	}
