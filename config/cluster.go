@@ -94,7 +94,7 @@ func ParseCluster(name string, text []byte) (Cluster, error) {
 	}
 	c.fit(text, "")
 	if err := c.Validate(); err != nil {
-		return Cluster{}, placed(name, text, err)
+		return Cluster{}, placed(name, text, nil, err)
 	}
 	return c, nil
 }

@@ -2,6 +2,7 @@ package config_test
 
 import (
 	"reflect"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -164,6 +165,35 @@ func TestFloatingAddresses(t *testing.T) {
 		{Address: "2001:db8::50", Follows: config.FollowsStandby, Interface: "eth1", Prefix: 64}}
 	if !reflect.DeepEqual(n.VIP, want) || n.Hooks != (config.Hooks{OnRoleChange: "echo", Timeout: config.Duration(10 * time.Second)}) {
 		t.Errorf("%+v %+v", n.VIP, n.Hooks)
+	}
+}
+
+// TestWrongOverrideIsNotTheFiles: a value that was set over the file's is said to be wrong where it was set, and the file's own
+// mistakes stay at their lines.
+func TestWrongOverrideIsNotTheFiles(t *testing.T) {
+	file := three + "log:\n  level: info\nhooks: {timeout: 0}\n"
+	const own = "f: line 11, column 9: hooks.timeout: must be more than 0; write 10s"
+	for _, c := range []struct {
+		env, set []string
+		want     string
+	}{
+		{nil, []string{"log.level=debg"}, `--set log.level=debg: log.level: "debg" is not known: did you mean "debug"?`},
+		{nil, []string{"log={level: debg}"}, `--set log={level: debg}: log.level: "debg" is not known: did you mean "debug"?`},
+		{[]string{"STANDFAST_LOG_LEVEL=debg"}, nil, `the environment's STANDFAST_LOG_LEVEL: log.level: "debg" is not known: did you mean "debug"?`},
+		{[]string{"STANDFAST_LOG_LEVEL=warn"}, []string{"log.level=debg"}, `--set log.level=debg: log.level: "debg" is not known: did you mean "debug"?`},
+	} {
+		_, err := config.ParseNode("f", []byte(file), c.env, c.set)
+		if err == nil {
+			t.Errorf("%v %v is taken", c.env, c.set)
+			continue
+		}
+		lines := strings.Split(err.Error(), "\n")
+		slices.Sort(lines)
+		want := []string{c.want, own}
+		slices.Sort(want)
+		if !slices.Equal(lines, want) {
+			t.Errorf("%v %v:\n%v\nwant:\n%s", c.env, c.set, err, strings.Join(want, "\n"))
+		}
 	}
 }
 

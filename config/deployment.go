@@ -85,7 +85,7 @@ func ParseDeployment(name string, text []byte) (Deployment, error) {
 	d.text = text
 	d.fit(filepath.Dir(name))
 	if err := d.Validate(); err != nil {
-		return Deployment{}, placed(name, text, err)
+		return Deployment{}, placed(name, text, nil, err)
 	}
 	return d, nil
 }

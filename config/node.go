@@ -144,12 +144,13 @@ func ParseNode(name string, text []byte, environ, settings []string) (Node, erro
 	if err := decode(name, text, &n); err != nil {
 		return Node{}, err
 	}
-	if err := override(&n, environ, settings); err != nil {
+	from, err := override(&n, environ, settings)
+	if err != nil {
 		return Node{}, err
 	}
 	n.fit(text)
 	if err := n.Validate(); err != nil {
-		return Node{}, placed(name, text, err)
+		return Node{}, placed(name, text, from, err)
 	}
 	return n, nil
 }

@@ -11,8 +11,10 @@ import (
 // envPrefix begins the environment variables that set a key: STANDFAST_LOG_LEVEL is log.level.
 const envPrefix = "STANDFAST_"
 
-// override applies the environment, then the settings, both by the same strict decode as the file.
-func override(n *Node, environ, settings []string) error {
+// override applies the environment, then the settings, both by the same strict decode as the file. It returns which keys it has
+// set, each with where from: what is wrong with their values can't be mended in the file.
+func override(n *Node, environ, settings []string) (map[string]string, error) {
+	from := map[string]string{}
 	vars := map[string]string{}
 	for _, e := range environ {
 		if k, v, ok := strings.Cut(e, "="); ok && strings.HasPrefix(k, envPrefix) {
@@ -23,20 +25,22 @@ func override(n *Node, environ, settings []string) error {
 		name := envPrefix + strings.ToUpper(strings.ReplaceAll(key, ".", "_"))
 		if v, ok := vars[name]; ok {
 			if err := decode("", nested(key, v), n); err != nil {
-				return fmt.Errorf("the environment's %s: %w", name, unplaced(err))
+				return nil, fmt.Errorf("the environment's %s: %w", name, unplaced(err))
 			}
+			from[key] = "the environment's " + name
 		}
 	}
 	for _, s := range settings {
 		key, v, ok := strings.Cut(s, "=")
 		if !ok || key == "" {
-			return fmt.Errorf("--set %s: write it as key=value, such as log.level=debug", s)
+			return nil, fmt.Errorf("--set %s: write it as key=value, such as log.level=debug", s)
 		}
 		if err := decode("", nested(key, v), n); err != nil {
-			return fmt.Errorf("--set %s: %w", s, unplaced(err))
+			return nil, fmt.Errorf("--set %s: %w", s, unplaced(err))
 		}
+		from[key] = "--set " + s
 	}
-	return nil
+	return from, nil
 }
 
 // nested writes one dotted key as a document.

@@ -12,8 +12,9 @@ import (
 )
 
 // placed gives each problem of a document the place where it can be mended: the line and column of its key, or of the
-// nearest key around it where the document leaves it out. What came from elsewhere (a default, the environment) has none.
-func placed(name string, text []byte, err error) error {
+// nearest key around it where the document leaves it out; or, for a value that was set over the document, from where. What came
+// from elsewhere (a default) has no place.
+func placed(name string, text []byte, from map[string]string, err error) error {
 	if err == nil {
 		return nil
 	}
@@ -26,11 +27,26 @@ func placed(name string, text []byte, err error) error {
 		var p *problem
 		var tok *token.Token
 		if errors.As(e, &p) {
+			if where := setFrom(from, p.key); where != "" {
+				out = append(out, fmt.Errorf("%s: %w", where, e))
+				continue
+			}
 			tok = place(body, p.key)
 		}
 		out = append(out, at(name, tok, "%s", e.Error()))
 	}
 	return errors.Join(out...)
+}
+
+// setFrom says where the key was set over the document, by itself or with one around it; "" if it was not.
+func setFrom(from map[string]string, key string) string {
+	for key != "" {
+		if where, ok := from[key]; ok {
+			return where
+		}
+		key = key[:max(strings.LastIndexAny(key, ".["), 0)]
+	}
+	return ""
 }
 
 // place finds the token of a key given as a path such as "members[2].ports.health", counted from 1. It is that of the last
