@@ -1,6 +1,7 @@
 package router
 
 import (
+	"bufio"
 	"bytes"
 	"crypto/ecdsa"
 	"crypto/elliptic"
@@ -9,6 +10,7 @@ import (
 	"crypto/x509"
 	"crypto/x509/pkix"
 	"encoding/pem"
+	"errors"
 	"fmt"
 	"math/big"
 	"net"
@@ -74,9 +76,74 @@ func startPostgres(tb testing.TB, withTLS bool, settings ...string) *pg {
 		tb.Fatal(err)
 	}
 	p.own(tb, filepath.Join(p.dir, "postgresql.conf"))
+	p.endWithUs(tb, dir)
 	p.start(tb)
 	tb.Cleanup(func() { p.stop(tb) })
 	return p
+}
+
+// endWithUs ends the server and removes its directory when this process is gone without having done so, by Ctrl-C or a test's
+// time limit: pg_ctl gives the server a session of its own, which no terminal's signal reaches. What waits for that, in a
+// process group of its own, sees our end of a pipe close, whatever the reason.
+func (p *pg) endWithUs(tb testing.TB, dir string) {
+	tb.Helper()
+	cmd := exec.Command("/bin/sh", "-c", `read -r _; "$1/pg_ctl" -D "$2" -m immediate stop; rm -rf "$3"`, "sh", p.bin, p.dir, dir)
+	cmd.SysProcAttr = &syscall.SysProcAttr{Credential: p.cred, Setpgid: true}
+	cmd.Dir = "/"
+	pipe, err := cmd.StdinPipe()
+	if err == nil {
+		err = cmd.Start()
+	}
+	if err != nil {
+		tb.Fatal(err)
+	}
+	tb.Cleanup(func() { pipe.Close(); cmd.Wait() })
+}
+
+// TestServerEndsWithItsTest: a test or benchmark that is interrupted leaves no PostgreSQL behind.
+func TestServerEndsWithItsTest(t *testing.T) {
+	const role = "STANDFAST_TEST_INTERRUPTED"
+	if os.Getenv(role) != "" {
+		fmt.Println("data in", startPostgres(t, false).dir)
+		select {}
+	}
+	findPostgres(t)
+	unprivileged(t)
+	cmd := exec.Command(os.Args[0], "-test.run", "^TestServerEndsWithItsTest$", "-test.timeout", "2m")
+	cmd.Env = append(os.Environ(), role+"=1")
+	out, err := cmd.StdoutPipe()
+	if err == nil {
+		err = cmd.Start()
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	var dir string
+	for lines := bufio.NewScanner(out); dir == "" && lines.Scan(); {
+		if d, ok := strings.CutPrefix(lines.Text(), "data in "); ok {
+			dir = d
+		}
+	}
+	pid, err := os.ReadFile(filepath.Join(dir, "postmaster.pid"))
+	_ = cmd.Process.Signal(os.Interrupt)
+	_ = cmd.Wait()
+	if err != nil {
+		t.Fatal(err)
+	}
+	postmaster, err := strconv.Atoi(strings.SplitN(string(pid), "\n", 2)[0])
+	if err != nil {
+		t.Fatal(err)
+	}
+	gone := func() bool {
+		_, err := os.Stat(filepath.Dir(dir))
+		return errors.Is(syscall.Kill(postmaster, 0), syscall.ESRCH) && errors.Is(err, os.ErrNotExist)
+	}
+	for deadline := time.Now().Add(30 * time.Second); !gone(); time.Sleep(20 * time.Millisecond) {
+		if time.Now().After(deadline) {
+			_ = syscall.Kill(postmaster, syscall.SIGQUIT)
+			t.Fatalf("the server in %s outlived the test that started it", dir)
+		}
+	}
 }
 
 func (p *pg) start(tb testing.TB) {
