@@ -159,18 +159,25 @@ func newBeats(cfg Config, c conn) *Beats {
 // Addr is the address listened on.
 func (b *Beats) Addr() string { return b.conn.LocalAddr().String() }
 
-// Run sends and hears until ctx ends, then closes the socket and returns nil.
+// Run sends and hears until ctx ends, then says what has been changed last, closes the socket and returns nil.
 func (b *Beats) Run(ctx context.Context) error {
 	g, ctx := errgroup.WithContext(ctx)
-	g.Go(func() error { b.send(ctx); return nil })
+	g.Go(func() error { b.send(ctx); return b.conn.Close() })
 	g.Go(func() error { return b.listen(ctx) })
 	g.Go(func() error { b.names.run(ctx); return nil })
-	g.Go(func() error { <-ctx.Done(); return b.conn.Close() })
 	return g.Wait()
 }
 
 // Close closes the socket of Beats that are never run; Run does it by itself.
 func (b *Beats) Close() error { return b.conn.Close() }
+
+// Amend changes what is said, at once, when whoever sets it has stopped.
+func (b *Beats) Amend(change func(*cluster.Beat)) {
+	b.mu.Lock()
+	change(&b.said)
+	b.mu.Unlock()
+	signal(b.kick)
+}
 
 // Set gives what to say from now on. It is sent at once, twice, if it differs in what others act on; positions, the
 // number of sessions and the stall go with the next beat. From, Incarnation, Seq and StallMS are filled in here.

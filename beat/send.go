@@ -31,6 +31,11 @@ func (b *Beats) send(ctx context.Context) {
 	for {
 		select {
 		case <-ctx.Done():
+			select {
+			case <-b.kick:
+				s.all()
+			default:
+			}
 			return
 		case <-tick.C:
 			now := time.Now()

@@ -28,12 +28,14 @@ type addresses struct {
 	wanted func() bool          // the fast path is
 	lag    func() cluster.LSN
 	wake   func() // the agent
+	part   func() // tells the other members, which addresses are here, when the agent has stopped
 
 	float *vip.Floating // nil: no floating address
 	flows *flows        // likewise
 	table redirect.Table
 	hooks *hooks.Hooks
 	kick  chan struct{}
+	over  chan struct{} // closed when run holds no address any more
 
 	mu        sync.Mutex
 	followers []*follower // as cfg.VIP
@@ -60,9 +62,11 @@ func (n *Node) openAddresses() error {
 		wanted: func() bool { return n.agreed.get().Router.FastPath },
 		lag:    func() cluster.LSN { return cluster.LSN(n.agreed.get().Router.ReadMaxLagBytes) },
 		wake:   func() { n.agent.Wake() },
+		over:   make(chan struct{}),
 		hooks: hooks.New(hooks.Config{Cluster: n.cfg.Cluster, Member: n.cfg.Name, OnRole: c.OnRoleChange, OnAddress: c.OnAddressChange,
 			Timeout: time.Duration(c.Timeout), Log: n.log.With("part", "hooks")}),
 	}
+	a.part = func() { n.beats.Amend(func(b *cluster.Beat) { b.Addresses = a.held() }) }
 	n.addresses = a
 	if len(n.cfg.VIP) == 0 || !n.data() {
 		return nil // a witness has no PostgreSQL to lead to
@@ -127,9 +131,15 @@ func (a *addresses) run(ctx context.Context) error {
 	wg.Go(func() { _ = a.hooks.Run(ctx) }) // it returns nil
 	var err error
 	if a.float != nil {
-		wg.Go(func() { err = a.float.Run(ctx) })
+		wg.Go(func() {
+			defer close(a.over)
+			err = a.float.Run(ctx)
+			a.part() // or they would wait for the lease of who said last that it holds them
+		})
 		wg.Go(func() { a.flows.run(ctx) })
 		a.attend(ctx)
+	} else {
+		close(a.over)
 	}
 	wg.Wait()
 	return err
@@ -352,7 +362,10 @@ func (a *addresses) changed(s vip.Status, was bool) {
 	if is := s.Held && !s.Found; is != was {
 		e.Kind, e.Address, e.Interface, e.Held = hooks.Address, ip, s.Place.Interface, is
 		a.hooks.Tell(e)
-		if is && !found {
+		switch {
+		case !is:
+			a.flows.left(s.Address.IP)
+		case !found:
 			a.flows.took(s.Address.IP)
 		}
 	}

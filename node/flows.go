@@ -23,6 +23,7 @@ type flows struct {
 	log  *slog.Logger
 
 	taken chan netip.Addr
+	gone  chan netip.Addr
 
 	mu    sync.Mutex
 	known map[netip.Addr]*told // by floating address: one for each that there is
@@ -31,7 +32,13 @@ type flows struct {
 // told is what has been said of one address.
 type told struct {
 	last time.Time // when it was
-	at   map[vip.Flow]time.Time
+	at   map[vip.Flow]naming
+}
+
+// naming is when a connection was named last.
+type naming struct {
+	at  time.Time
+	own bool // by this member
 }
 
 const (
@@ -42,12 +49,12 @@ const (
 
 // tickles are the times after an address has been taken at which its clients are let know. What is sent first may find a switch
 // that has not learned yet, and Linux answers such a segment only twice a second.
-var tickles = []time.Duration{0, 600 * time.Millisecond, 2 * time.Second}
+var tickles = []time.Duration{0, 100 * time.Millisecond, 700 * time.Millisecond, 2 * time.Second}
 
 func newFlows(of []vip.Address, held func() []netip.Addr, tell func([]byte) error, log *slog.Logger) *flows {
-	f := &flows{held: held, list: vip.Flows, tell: tell, wake: vip.Tickle, log: log, taken: make(chan netip.Addr, 16), known: map[netip.Addr]*told{}}
+	f := &flows{held: held, list: vip.Flows, tell: tell, wake: vip.Tickle, log: log, taken: make(chan netip.Addr, 16), gone: make(chan netip.Addr, 16), known: map[netip.Addr]*told{}}
 	for _, a := range of {
-		f.known[a.IP] = &told{at: map[vip.Flow]time.Time{}}
+		f.known[a.IP] = &told{at: map[vip.Flow]naming{}}
 	}
 	return f
 }
@@ -57,6 +64,14 @@ func (f *flows) took(ip netip.Addr) {
 	select {
 	case f.taken <- ip:
 	default: // so many at once are not taken
+	}
+}
+
+// left is called when an address has gone from this host. It does not block.
+func (f *flows) left(ip netip.Addr) {
+	select {
+	case f.gone <- ip:
+	default:
 	}
 }
 
@@ -72,27 +87,35 @@ func (f *flows) run(ctx context.Context) {
 		case <-ctx.Done():
 			return
 		case ip := <-f.taken:
-			clients := f.take(ip)
-			wg.Go(func() { f.tickle(ctx, ip, clients) })
+			wg.Go(func() { f.tickle(ctx, ip) })
+		case ip := <-f.gone:
+			// Those that came since the last telling: while nobody is primary the router lets new ones wait, and it can't even close
+			// their connections any more, for nothing goes out from an address that is not here.
+			f.share([]netip.Addr{ip})
 		case <-timer.C:
-			f.share()
+			f.share(f.held())
 			timer.Reset(grid.Until(time.Now(), flowPace))
 		}
 	}
 }
 
-// tickle lets clients know. One that was let know already has another connection, and answers that it knows no such one.
-func (f *flows) tickle(ctx context.Context, ip netip.Addr, clients []vip.Flow) {
-	if len(clients) == 0 {
-		return
-	}
-	f.log.Info("letting the clients of a floating address know that it is here now", "address", ip.String(), "connections", len(clients))
+// tickle lets clients know. One that was let know already has another connection, and answers that it knows no such one. What the
+// last holder says as it gives the address up may come after it is here.
+func (f *flows) tickle(ctx context.Context, ip netip.Addr) {
+	var clients []vip.Flow
 	begun := time.Now()
 	for _, after := range tickles {
 		select {
 		case <-ctx.Done():
 			return
 		case <-time.After(after - time.Since(begun)):
+		}
+		more := f.take(ip, after == 0)
+		if len(more) > 0 {
+			f.log.Info("letting the clients of a floating address know that it is here now", "address", ip.String(), "connections", len(more))
+		}
+		if clients = append(clients, more...); len(clients) == 0 {
+			continue
 		}
 		if err := f.wake(clients); err != nil {
 			f.log.Warn("not all clients of a floating address were let know that it is here now", "address", ip.String(), "error", err)
@@ -102,8 +125,7 @@ func (f *flows) tickle(ctx context.Context, ip netip.Addr, clients []vip.Flow) {
 }
 
 // share tells the others of the connections that are open here, and this member too: it may lose the address and get it back.
-func (f *flows) share() {
-	ips := f.held()
+func (f *flows) share(ips []netip.Addr) {
 	if len(ips) == 0 {
 		return
 	}
@@ -120,7 +142,7 @@ func (f *flows) share() {
 }
 
 // hear takes in what a member has told.
-func (f *flows) hear(_ string, body []byte) {
+func (f *flows) hear(from string, body []byte) {
 	now := time.Now()
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -135,22 +157,23 @@ func (f *flows) hear(_ string, body []byte) {
 			continue // this member's file does not name the address
 		}
 		if t.last = now; len(t.at) < 2*mostFlows {
-			t.at[flow] = now
+			t.at[flow] = naming{now, from == ""}
 		}
 	}
 }
 
 // forget drops connections that were not named any more when others were.
 func (t *told) forget(now time.Time) {
-	for flow, at := range t.at {
-		if now.Sub(at) > flowTime {
+	for flow, n := range t.at {
+		if now.Sub(n.at) > flowTime {
 			delete(t.at, flow)
 		}
 	}
 }
 
-// take returns the connections to an address as its last holder told of them, and forgets them.
-func (f *flows) take(ip netip.Addr) []vip.Flow {
+// take returns the connections to an address as its last holder told of them, and forgets them. Own: that may have been this
+// member; once it is the holder again, what it has told of is what works.
+func (f *flows) take(ip netip.Addr, own bool) []vip.Flow {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	t := f.known[ip]
@@ -159,9 +182,11 @@ func (f *flows) take(ip netip.Addr) []vip.Flow {
 	}
 	t.forget(t.last) // the holder may have been silent for long
 	out := make([]vip.Flow, 0, len(t.at))
-	for flow := range t.at {
-		out = append(out, flow)
+	for flow, n := range t.at {
+		if own || !n.own {
+			out = append(out, flow)
+			delete(t.at, flow)
+		}
 	}
-	clear(t.at)
 	return out
 }

@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"net/netip"
 	"slices"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
@@ -108,8 +109,48 @@ func TestFlowsAreTickled(t *testing.T) {
 		if !slices.Equal(tickled[0], want) {
 			t.Errorf("let know %v, want %v", tickled[0], want)
 		}
-		if again := b.take(floatingIP); len(again) > 0 {
+		if again := b.take(floatingIP, true); len(again) > 0 {
 			t.Errorf("would let them know once more: %v", again)
+		}
+	})
+}
+
+// TestFlowsOfTheLastMoment: those that the last holder has got since it told of them last are told of as it gives the address up,
+// which may be heard after the next holder has it. The next holder's own are left alone.
+func TestFlowsOfTheLastMoment(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m := members(2)
+		a, b := m[0], m[1]
+		a.list = func(of []netip.Addr, _ int) ([]vip.Flow, error) {
+			if !slices.Equal(of, []netip.Addr{floatingIP}) {
+				t.Errorf("asked for those of %v", of)
+			}
+			return []vip.Flow{flow(7)}, nil
+		}
+		var last []vip.Flow
+		b.wake = func(clients []vip.Flow) error { last = slices.Clone(clients); return nil }
+		var holds atomic.Bool
+		b.held = func() []netip.Addr {
+			if holds.Load() {
+				return []netip.Addr{floatingIP}
+			}
+			return nil
+		}
+		b.list = func([]netip.Addr, int) ([]vip.Flow, error) { return []vip.Flow{flow(8)}, nil }
+		ctx, end := context.WithCancel(t.Context())
+		var g sync.WaitGroup
+		g.Go(func() { a.run(ctx) })
+		g.Go(func() { b.run(ctx) })
+		time.Sleep(10500 * time.Millisecond)
+		b.took(floatingIP)
+		time.Sleep(50 * time.Millisecond)
+		a.left(floatingIP)
+		holds.Store(true)
+		time.Sleep(10 * time.Second)
+		end()
+		g.Wait()
+		if want := []vip.Flow{flow(7)}; !slices.Equal(last, want) {
+			t.Errorf("let know %v, want %v", last, want)
 		}
 	})
 }
@@ -132,7 +173,7 @@ func testFlowsAreBounded(t *testing.T) {
 	if len(b.known) != 1 {
 		t.Errorf("%d addresses are remembered, 1 is the cluster's", len(b.known))
 	}
-	if n := len(b.take(floatingIP)); n != 2*mostFlows {
+	if n := len(b.take(floatingIP, true)); n != 2*mostFlows {
 		t.Errorf("%d connections are remembered, want %d", n, 2*mostFlows)
 	}
 }

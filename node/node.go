@@ -114,10 +114,11 @@ func (n *Node) Run(ctx context.Context) (err error) {
 		g.Go(func() error { defer close(ended); n.etcd.run(ectx); return nil })
 		stopEtcd = func() { stop(); <-ended }
 	}
-	g.Go(func() error { return named("beats", n.beats.Run(gctx)) })
-	g.Go(func() error { return named("router", n.router.Run(gctx)) })
+	g.Go(func() error { return named("beats", n.beats.Run(behind(gctx, n.addresses.over, 2*cutFor))) })
+	cut := make(chan struct{})
+	g.Go(func() error { defer close(cut); return named("router", n.router.Run(gctx)) })
 	g.Go(func() error { return named("api", n.api.Run(gctx)) })
-	g.Go(func() error { return named("addresses", n.addresses.run(gctx)) })
+	g.Go(func() error { return named("addresses", n.addresses.run(behind(gctx, cut, cutFor))) })
 	g.Go(func() error { n.service(gctx); return nil })
 	if n.guard != nil {
 		g.Go(func() error { n.guard.run(gctx); return nil })
@@ -151,6 +152,23 @@ func (n *Node) Run(ctx context.Context) (err error) {
 	stopBase(errors.New("node stopped"))
 	return errors.Join(unlessCancelled(werr), unlessCancelled(g.Wait()))
 }
+
+// behind is a context that ends after ctx, when what it waits for is done or has taken too long. What relies on another part to
+// the end is so stopped before it: sessions are cut while the floating address is here, from which their clients are told, and the
+// others are told that it is here no more.
+func behind(ctx context.Context, done <-chan struct{}, most time.Duration) context.Context {
+	late, end := context.WithCancelCause(context.WithoutCancel(ctx))
+	context.AfterFunc(ctx, func() {
+		select {
+		case <-done:
+		case <-time.After(most):
+		}
+		end(context.Cause(ctx))
+	})
+	return late
+}
+
+const cutFor = 200 * time.Millisecond
 
 func named(what string, err error) error {
 	if err == nil || errors.Is(err, context.Canceled) {
