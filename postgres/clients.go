@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/jackc/pgx/v5"
 	"golang.org/x/sys/unix"
@@ -106,10 +107,11 @@ func (s *Server) endClients(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	since := time.Now()
 	return s.safety.use(ctx, func(conn *pgx.Conn) error {
 		for {
 			// Those that are still logging in first: whoever is done with it by now is in the table.
-			entering, err := s.endEntering(born)
+			entering, err := s.endEntering(born, time.Since(since) > namedWithin)
 			if err != nil {
 				return err
 			}
@@ -153,9 +155,13 @@ func title(pid int) string {
 	return strings.TrimRight(string(b), "\x00 ")
 }
 
-// endEntering ends the processes whose clients are logging in, and those of the given ones whose clients have not begun to,
-// and returns how many there were. Our own sessions are the superuser's, over the Unix socket.
-func (s *Server) endEntering(unnamed []int) (int, error) {
+// namedWithin is how long a connection may take to say who it is, before it is ended with the clients'. It may be one of ours:
+// others of this program's goroutines ask the server at the same time, for a promotion's slots for example.
+const namedWithin = 500 * time.Millisecond
+
+// endEntering ends the processes whose clients are logging in, and returns how many there were. Of the given ones, those whose
+// clients have not begun to are counted, and if it is late ended. Our own sessions are the superuser's, over the Unix socket.
+func (s *Server) endEntering(unnamed []int, late bool) (int, error) {
 	w := s.postmaster()
 	if w == nil {
 		return 0, nil
@@ -172,7 +178,9 @@ func (s *Server) endEntering(unnamed []int) (int, error) {
 		if !early && (!entering.MatchString(t) || strings.Contains(t, ours)) {
 			continue
 		}
-		n++
+		if n++; early && !late {
+			continue
+		}
 		if err := unix.Kill(pid, unix.SIGTERM); err != nil && !errors.Is(err, unix.ESRCH) {
 			return n, fmt.Errorf("end a session that logs in: %w", err)
 		}

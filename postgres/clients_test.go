@@ -75,6 +75,26 @@ func TestClients(t *testing.T) {
 	conn.Close(ctx)
 }
 
+// TestWhoHasNotBegun: a connection that has not said who it is may be one of ours, which other goroutines make meanwhile. It counts,
+// so that the door waits for it, and is ended when it has had its time.
+func TestWhoHasNotBegun(t *testing.T) {
+	w := newWorld(t, "pg1")
+	a := w.nodes["pg1"]
+	must(t, a.Init(bounded(t)))
+	c := greet(t, a)
+	for _, late := range []bool{false, true} {
+		n, err := a.EndEntering(late)
+		if err != nil || n != 1 {
+			t.Errorf("late %v: %d that have not begun, %v", late, n, err)
+		}
+		must(t, c.SetReadDeadline(time.Now().Add(map[bool]time.Duration{false: 200 * time.Millisecond, true: 10 * time.Second}[late])))
+		if _, err := c.Read(make([]byte, 1)); errors.Is(err, os.ErrDeadlineExceeded) == late {
+			t.Errorf("late %v: the connection: %v", late, err)
+		}
+	}
+	must(t, a.Ping(bounded(t)))
+}
+
 // TestReplicationNeedsTheMembersCertificate tries every other way in.
 func TestReplicationNeedsTheMembersCertificate(t *testing.T) {
 	w := newWorld(t, "pg1", "pg2")

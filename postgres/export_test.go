@@ -23,3 +23,12 @@ type Backend struct {
 func (b Backend) Withhold() string {
 	return backend{waitType: b.WaitType, wait: b.Wait, writes: b.Writes, snapshot: b.Snapshot, copies: b.Copies, standbys: b.Standbys}.withhold()
 }
+
+// EndEntering is endEntering, of those who have said nothing yet.
+func (s *Server) EndEntering(late bool) (int, error) {
+	born, err := s.unnamed()
+	if err != nil {
+		return 0, err
+	}
+	return s.endEntering(born, late)
+}
