@@ -13,7 +13,8 @@ import (
 type Process struct {
 	PID  int      // as this machine numbers it
 	Name string   // proc(5), comm
-	Args []string // its command line; PostgreSQL's children write what they do there
+	Args []string // its command line; PostgreSQL's children write what they do there, a moment after they have been forked
+	From string   // its parent's Name
 }
 
 // Processes lists the host's, its service manager's included.
@@ -29,9 +30,23 @@ func (h *Host) Processes() ([]Process, error) {
 		if errors.Join(err, cerr) != nil {
 			continue // it has ended
 		}
-		out = append(out, Process{pid, strings.TrimSpace(string(comm)), strings.Split(strings.TrimRight(string(cmdline), "\x00"), "\x00")})
+		out = append(out, Process{
+			PID: pid, Name: strings.TrimSpace(string(comm)), Args: strings.Split(strings.TrimRight(string(cmdline), "\x00"), "\x00"), From: parent(pid),
+		})
 	}
 	return out, nil
+}
+
+// parent names a process's parent; "" if either has ended.
+func parent(pid int) string {
+	status, _ := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
+	for line := range strings.Lines(string(status)) {
+		if of, ok := strings.CutPrefix(line, "PPid:"); ok {
+			comm, _ := os.ReadFile(fmt.Sprintf("/proc/%s/comm", strings.TrimSpace(of)))
+			return strings.TrimSpace(string(comm))
+		}
+	}
+	return ""
 }
 
 // Signal sends a signal to every process that the test picks, and looks again until it finds none that has not had it: one may

@@ -297,7 +297,7 @@ var (
 	Guard    Part = func(p netlab.Process) bool { return strings.Contains(strings.Join(p.Args, " "), "standfast-guard") }
 	Postgres Part = func(p netlab.Process) bool { return p.Name == "postgres" }
 	// Postmaster has no title of PostgreSQL's own: only its children write over their command line.
-	Postmaster Part = func(p netlab.Process) bool { return p.Name == "postgres" && len(p.Args) > 1 }
+	Postmaster Part = func(p netlab.Process) bool { return p.Name == "postgres" && len(p.Args) > 1 && p.From != "postgres" }
 )
 
 // Titled are PostgreSQL's processes whose title has the words, as ps shows it: "checkpointer", "walsender", "app app" for a
