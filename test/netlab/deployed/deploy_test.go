@@ -30,10 +30,13 @@ bootstrap:
 
 var straight = flag.Bool("straight", false, "TestDeploy cuts no attempt short, so that the whole way from bare hosts can be timed")
 
-// TestDeploy makes a cluster of bare hosts with one command, after a plan and two attempts that are cut short, and proves its failover
+// TestDeploy looks at bare hosts, makes a cluster of them with one command, after a dry run and two attempts that are cut short, and proves its failover
 // while it is empty; the same command again changes nothing. What an application has made keeps the proof from running by itself;
 // asked for by the cluster's name, it runs.
 func TestDeploy(t *testing.T) {
+	// The hosts are bare only once: what wants them so comes first.
+	t.Run("plan", plan)
+	t.Run("plan finds what is in the way", planFindsWhatIsInTheWay)
 	ok(t, admin.Describe(whole))
 	t.Run("dry run", func(t *testing.T) {
 		said := run0(t, "deploy", "--dry-run")

