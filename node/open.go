@@ -9,7 +9,6 @@ import (
 	"net"
 	"os"
 	"path/filepath"
-	"runtime"
 	"strings"
 	"syscall"
 	"time"
@@ -108,9 +107,6 @@ func (n *Node) openRouter() error {
 			return &cert, err
 		},
 	})
-	if err == nil { // the agent beside it has to notice a death and act on it within milliseconds
-		runtime.GOMAXPROCS(runtime.GOMAXPROCS(0) + n.router.Processors())
-	}
 	return portTaken(err, "the router", "ports.write, ports.read")
 }
 

@@ -142,7 +142,7 @@ func (l *loop) wait() int {
 	case len(l.pending) > 0 || l.grace || !l.deafTill.IsZero():
 		timeout = int(tickEvery.Milliseconds())
 	}
-	busy := int(l.r.busyWait.Milliseconds())
+	busy := int(busyWait.Milliseconds())
 	if timeout >= 0 {
 		busy = min(busy, timeout)
 	}

@@ -31,8 +31,6 @@ type Router struct {
 	asideMu  sync.Mutex     // orders aside.Add before aside.Wait
 	stopping atomic.Bool
 
-	busyWait time.Duration // 0 where the loops would leave no processor to others
-
 	cancelLog pacer
 
 	open       atomic.Int64 // clients, of whatever phase
@@ -59,9 +57,6 @@ func New(cfg Config) (*Router, error) {
 		return nil, err
 	}
 	r := &Router{cfg: cfg, keys: keyring{at: map[cancelKey]home{}}}
-	if cfg.Workers < runtime.GOMAXPROCS(0) {
-		r.busyWait = busyWait
-	}
 	r.table = newTable(&r.cfg)
 	r.table.lookup = r.lookup
 	r.ctx, r.stop = context.WithCancel(context.Background())
@@ -107,7 +102,13 @@ func (r *Router) closeFiles() {
 
 // Run serves until ctx ends, then cuts every session, waits for all that it has started and closes the listeners. It
 // returns nil. A router runs once.
+//
+// While it serves, Go's scheduler has as many processors more (GOMAXPROCS) as there are loops, for each keeps one while it is busy,
+// though it sleeps in the kernel most of the time (loop.wait). What became runnable behind a busy loop would otherwise be found only
+// when the runtime takes the processor back, after 10 ms or several times that.
 func (r *Router) Run(ctx context.Context) error {
+	processors(len(r.loops))
+	defer processors(-len(r.loops))
 	var g errgroup.Group
 	for _, l := range r.loops {
 		g.Go(func() error { l.run(); return nil })
@@ -122,6 +123,14 @@ func (r *Router) Run(ctx context.Context) error {
 	r.aside.Wait()
 	r.closeFiles()
 	return err
+}
+
+var processorsMu sync.Mutex // there may be several routers in a test
+
+func processors(more int) {
+	processorsMu.Lock()
+	defer processorsMu.Unlock()
+	runtime.GOMAXPROCS(runtime.GOMAXPROCS(0) + more)
 }
 
 // Close gives back what a router that is never run has opened; Run does it by itself.
@@ -139,16 +148,6 @@ func (r *Router) Addrs(side Side) []net.Addr {
 		}
 	}
 	return out
-}
-
-// Processors is how many of the Go scheduler's processors (GOMAXPROCS) the loops keep for themselves while they are busy,
-// though they sleep in the kernel most of the time. Whatever else the program does needs as many more, or it waits: what
-// became runnable behind a busy loop is only found when the runtime takes the processor back, after 10 ms or several times that.
-func (r *Router) Processors() int {
-	if r.busyWait == 0 {
-		return 0
-	}
-	return r.cfg.Workers
 }
 
 // SetRoute makes the router send clients by route; addrs gives each member's PostgreSQL as host:port. It never blocks.

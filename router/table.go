@@ -201,7 +201,11 @@ func (t *table) expire(s *session, now time.Time) (refusal, bool) {
 	}
 	t.leave(s)
 	c := t.choose(s.side, now)
-	if c.verdict == proceed { // it waited out a pause after no answer
+	switch srv := c.seat.srv; {
+	case c.verdict != proceed:
+	case srv.down: // it is about to be tried again
+		c.why = srv.unreachable()
+	default: // the session waited out a pause after no answer
 		c.why = t.noSession(s)
 	}
 	return c.why, true
@@ -312,7 +316,7 @@ func (t *table) choosePrimary(v *view, now time.Time) choice {
 	case t.draining[srv.name]:
 		return choice{verdict: hold, why: refusal{cannotConnectNow, srv.name + " is being drained and takes no new sessions; switch over, or end the draining"}}
 	case !t.usable(srv, now):
-		return choice{verdict: hold, why: refusal{cannotConnectNow, fmt.Sprintf("PostgreSQL of %s at %s can't be reached: %s", srv.name, srv.addr, sentence(srv.why, "no answer yet"))}}
+		return choice{verdict: hold, why: srv.unreachable()}
 	case t.full(srv):
 		return choice{verdict: queue, why: t.fullWhy(srv)}
 	}
@@ -332,6 +336,10 @@ func (t *table) full(srv *server) bool {
 
 func (t *table) fullWhy(srv *server) refusal {
 	return refusal{tooManyConnections, fmt.Sprintf("all %d sessions that this router may open to %s are in use; close some, or raise the limit", t.limits.Load().MaxPerServer, srv.name)}
+}
+
+func (srv *server) unreachable() refusal {
+	return refusal{cannotConnectNow, fmt.Sprintf("PostgreSQL of %s at %s can't be reached: %s", srv.name, srv.addr, sentence(srv.why, "no answer yet"))}
 }
 
 func (srv *server) load() int { return srv.sessions[WriteSide] + srv.sessions[ReadSide] }
