@@ -11,7 +11,7 @@ RACE := agent api beat guard hooks playground/load relay router store/mem test/c
 RACE := $(addprefix ./,$(addsuffix /...,$(wildcard $(RACE))))
 
 .DEFAULT_GOAL := help
-.PHONY: all build guard demo test race bench bench-lab e2e e2e-lab e2e-both lab soak test-17 e2e-17 lint format check-go clean help
+.PHONY: all build packages guard demo test race bench bench-lab e2e e2e-lab e2e-both lab soak test-17 e2e-17 lint format check-go clean help
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -20,6 +20,23 @@ all: build
 
 build: guard ## build bin/standfast
 	CGO_ENABLED=0 $(GO) build -trimpath -ldflags '$(LDFLAGS)' -o bin/standfast ./cmd/standfast
+
+# nfpm and what it needs stand in a module of their own. Versions sort: without a tag the number of commits comes first. The same
+# sources give the same packages, for the times in them are the commit's.
+PACKAGE_VERSION = $(shell git describe --tags --match 'v[0-9]*' --dirty=+dirty 2>/dev/null | sed 's/^v//; s/-/+/g' | grep . || \
+	echo "0.0.$$(git rev-list --count HEAD)+$$(git describe --always --dirty=+dirty)")
+
+packages: build ## build .deb and .rpm into bin/
+	rm -rf bin/package bin/standfast_*.deb bin/standfast-*.rpm
+	mkdir -p bin/package/completion
+	bin/standfast manual bin/package/man
+	gzip -9n bin/package/man/*.1
+	for shell in bash zsh fish; do bin/standfast completion $$shell >bin/package/completion/standfast.$$shell || exit 1; done
+	$(GO) build -C packaging/nfpm -o ../../bin/nfpm github.com/goreleaser/nfpm/v2/cmd/nfpm
+	for kind in deb rpm; do \
+		ARCH=$$($(GO) env GOARCH) PACKAGE_VERSION='$(PACKAGE_VERSION)' SOURCE_DATE_EPOCH=$$(git log -1 --format=%ct) \
+			bin/nfpm package -f packaging/nfpm.yaml -p $$kind -t bin || exit 1; \
+	done
 
 # The guard is a small program of its own, embedded in the big one, so it is built first. Not stamped with a version: the
 # same sources give the same bytes.

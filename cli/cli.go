@@ -43,6 +43,7 @@ type commands struct {
 	Playground playgroundCmd `cmd:"" help:"Run a real cluster on this machine alone, to try things out." group:"Set up"`
 	Completion completionCmd `cmd:"" help:"Print a completion script for your shell." group:"Set up"`
 	Version    versionCmd    `cmd:"" help:"Print the version." group:"Set up"`
+	Manual     manualCmd     `cmd:"" help:"Write the manual pages." hidden:""`
 }
 
 // app is what every command works with.
