@@ -19,25 +19,29 @@ const (
 // serveAside lets f serve the connection in a goroutine of its own, within asideFor and until the router stops. The
 // connection reads first what was read of it before. It counts as open until f has returned.
 //
-// False: there were too many, or the router stops, and f does not run.
+// False: there were too many, or no file for it, or the router stops, and f does not run.
 func (r *Router) serveAside(fd int32, first []byte, f func(duplex)) bool {
-	serve := func() {
-		defer r.open.Add(-1)
-		defer r.asides.Add(-1)
-		conn, err := connOf(fd)
-		if err != nil {
-			r.cfg.Log.Error("router: take over a connection", "err", err)
-			return
-		}
+	over := func() { r.asides.Add(-1); r.open.Add(-1) }
+	if r.asides.Add(1) > maxAsides {
+		unix.Close(int(fd))
+		over()
+		return false
+	}
+	conn, err := connOf(fd)
+	if err != nil {
+		r.cfg.Log.Error("router: take over a connection", "err", err)
+		over()
+		return false
+	}
+	if !r.beside(func() {
+		defer over()
 		defer conn.Close()
 		_ = conn.SetDeadline(time.Now().Add(asideFor)) // fails only on a closed one
 		defer context.AfterFunc(r.ctx, func() { _ = conn.SetDeadline(time.Unix(1, 0)) })()
 		f(&reread{conn, io.MultiReader(bytes.NewReader(first), conn)})
-	}
-	if r.asides.Add(1) > maxAsides || !r.beside(serve) {
-		unix.Close(int(fd))
-		r.asides.Add(-1)
-		r.open.Add(-1)
+	}) {
+		conn.Close()
+		over()
 		return false
 	}
 	return true

@@ -14,9 +14,10 @@ import (
 )
 
 // A CancelRequest inside TLS (pgx, and programs that use the newer functions of libpq 17) can't be read, but it shows by its length: it is the first thing that the
-// client says inside, has 16 bytes, and the client says nothing more. No client begins a session with so little: a
-// StartupMessage of 16 bytes names a user of one letter and nothing else. Whose session it means is not known, so it is
-// delivered only while no commit of the server can be waiting for long.
+// client says inside, has 16 bytes, and the client says nothing more. Hardly a client begins a session with so little: a
+// StartupMessage of 16 bytes names a user of one letter and nothing else (libpq adds more; pgx with no database given does not, and
+// such a session ends after asideFor). Whose session a request means is not known, so it is delivered only while no commit of
+// the server can be waiting for long.
 //
 // This is so for TLS 1.3 with its usual ciphers, and for keys of four bytes (PostgreSQL 18 has longer ones for clients that ask
 // for protocol 3.2). A request that is not recognised is delivered.
@@ -85,12 +86,14 @@ func (l *loop) sealed(s *session, p []byte) bool {
 // carrySealed passes the request p on to the server, if it may be.
 func (r *Router) carrySealed(client, server int32, to home, p []byte) {
 	r.cancels.Add(1)
+	conn, err := connOf(server)
+	if err != nil {
+		r.cfg.Log.Error("router: take over a connection", "err", err)
+		unix.Close(int(client))
+		r.open.Add(-1)
+		return
+	}
 	if !r.serveAside(client, nil, func(c duplex) {
-		conn, err := connOf(server)
-		if err != nil {
-			r.cfg.Log.Error("router: take over a connection", "err", err)
-			return
-		}
 		defer conn.Close()
 		ctx, stop := context.WithTimeout(r.ctx, asideFor)
 		defer stop()
@@ -99,7 +102,7 @@ func (r *Router) carrySealed(client, server int32, to home, p []byte) {
 			passSealed(c, conn, p)
 		}
 	}) {
-		unix.Close(int(server))
+		conn.Close()
 	}
 }
 

@@ -116,6 +116,9 @@ func agentSigners(ctx context.Context) ([]ssh.Signer, func() error, error) {
 	if err != nil {
 		return nil, none, errors.Join(fmt.Errorf("ask the ssh agent: %w", err), conn.Close())
 	}
+	if len(signers) == 0 {
+		return nil, none, errors.Join(errors.New("the ssh agent has no key"), conn.Close())
+	}
 	return signers, conn.Close, nil
 }
 
