@@ -47,6 +47,8 @@ var changePaths = map[string]change{
 	"POST /resume":       {"resume", 200, "resumed", parseResume},
 	"PATCH /config":      {"change config", 200, "configuration changed", parseConfig},
 	"PUT /config":        {"replace config", 200, "configuration replaced", parseConfig},
+	"POST /members":      {"add member", 200, "added", parseAddMember},
+	"DELETE /members":    {"remove member", 200, "removed", parseRemoveMember},
 }
 
 // changes serves the TLS side: everything health answers, and the operations.

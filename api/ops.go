@@ -6,6 +6,8 @@ import (
 	"errors"
 	"fmt"
 	"time"
+
+	"standfast/cluster"
 )
 
 // Ops carries out what an operator asks for. Each method returns when the operation has ended, reporting its steps on
@@ -24,6 +26,8 @@ type Ops interface {
 	Resume(ctx context.Context, r ResumeRequest, progress func(Progress)) error
 	Config(ctx context.Context) (ClusterConfig, error)
 	SetConfig(ctx context.Context, r ConfigRequest, progress func(Progress)) error // Conflict if Revision is no longer the newest
+	AddMember(ctx context.Context, r AddMemberRequest, progress func(Progress)) error
+	RemoveMember(ctx context.Context, r RemoveMemberRequest, progress func(Progress)) error
 }
 
 // Progress is one step of a long operation. The last one before success is the sentence a plain client gets.
@@ -119,6 +123,22 @@ type ConfigRequest struct {
 	Body     []byte //
 	Revision int64  // only if this is still the newest; 0: whatever is
 	DryRun   bool   // validate and say what would change
+}
+
+// AddMemberRequest takes a host into the cluster. It is to run by then, or to be started meanwhile, with join: true in its file.
+type AddMemberRequest struct {
+	By
+	Member cluster.Member `json:"member"`
+	HBA    []string       `json:"hba,omitempty"`     // lines of pg_hba.conf for what comes through its router; added where the site has lines at all
+	DryRun bool           `json:"dry_run,omitempty"` // say what would happen, change nothing
+}
+
+// RemoveMemberRequest takes a member out of the cluster, whether its host lives or not. What runs there stops by itself; its data stays.
+type RemoveMemberRequest struct {
+	By
+	Name   string   `json:"name"`
+	HBA    []string `json:"hba,omitempty"` // lines of pg_hba.conf that are taken away with it
+	DryRun bool     `json:"dry_run,omitempty"`
 }
 
 // Kind classifies an error; it decides the HTTP status.

@@ -263,3 +263,27 @@ func parseConfig(c *changes, r *parsed) (act, error) {
 	}
 	return func(ctx context.Context, p func(Progress)) error { return c.ops.SetConfig(ctx, q, p) }, nil
 }
+
+func parseAddMember(c *changes, r *parsed) (act, error) {
+	q := AddMemberRequest{}
+	if err := decode(r.body, &q); err != nil {
+		return nil, err
+	}
+	if q.Member.Name == "" || q.Member.Beat == "" {
+		return nil, Errorf(Invalid, "member: it needs a name, and the addresses that the others reach it at")
+	}
+	q.By = r.by
+	return func(ctx context.Context, p func(Progress)) error { return c.ops.AddMember(ctx, q, p) }, nil
+}
+
+func parseRemoveMember(c *changes, r *parsed) (act, error) {
+	q := RemoveMemberRequest{}
+	if err := decode(r.body, &q); err != nil {
+		return nil, err
+	}
+	if q.Name == "" {
+		return nil, Errorf(Invalid, "name: which member?")
+	}
+	q.By = r.by
+	return func(ctx context.Context, p func(Progress)) error { return c.ops.RemoveMember(ctx, q, p) }, nil
+}

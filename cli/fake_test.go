@@ -91,6 +91,19 @@ func (m *member) Resume(_ context.Context, _ api.ResumeRequest, say func(api.Pro
 	return nil
 }
 
+func (m *member) AddMember(_ context.Context, r api.AddMemberRequest, say func(api.Progress)) error {
+	say(api.Progress{Text: r.Member.Name + " is a member"})
+	return nil
+}
+
+func (m *member) RemoveMember(_ context.Context, r api.RemoveMemberRequest, say func(api.Progress)) error {
+	if r.Name == "pg1" {
+		return api.Errorf(api.Conflict, "pg1 is the primary: hand its role over first (standfast switchover)")
+	}
+	say(api.Progress{Text: r.Name + " would be removed"})
+	return nil
+}
+
 func (m *member) Config(context.Context) (api.ClusterConfig, error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()

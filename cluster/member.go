@@ -25,10 +25,14 @@ type Member struct {
 	Beat     string `json:"beat"`               // host:port its heartbeats are sent to and from
 	EtcdPeer string `json:"etcd_peer,omitempty"`
 	Etcd     string `json:"etcd,omitempty"` // host:port of its etcd's client side
+
+	// Leaving: it is being removed. It is no candidate any more, so that the commit rule comes to do without it; until then it
+	// reports and votes as ever, for what it holds may be needed.
+	Leaving bool `json:"leaving,omitempty"`
 }
 
 // Electable reports whether the member may ever be chosen as primary, and so may count in the rule.
-func (m Member) Electable() bool { return m.Kind == Data && m.Priority > 0 }
+func (m Member) Electable() bool { return m.Kind == Data && m.Priority > 0 && !m.Leaving }
 
 // Durability is the promise made for an acknowledged commit.
 type Durability string

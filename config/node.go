@@ -19,6 +19,7 @@ type Node struct {
 	Cluster  string `yaml:"cluster"`
 	Name     string `yaml:"name"`
 	StateDir string `yaml:"state_dir"` // everything the member keeps lies below it
+	Join     bool   `yaml:"join"`      // it is no founder: it waits to be added to the cluster that the other members are
 	Listen   string `yaml:"listen"`    // address its ports are opened on; "": the member's address
 
 	Ports    Ports    `yaml:"ports"` // for all members, unless one has its own

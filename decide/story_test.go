@@ -94,6 +94,17 @@ func step(v *cluster.View, w []string) ([]string, error) {
 		return []string{fmt.Sprintf("suspects %v, hears %v, needs out %v, readable %v", b.Suspects, b.Hears, b.NeedsOut, b.Readable)}, nil
 	case "members":
 		members(v, w[1:])
+	case "leaving", "removed":
+		i := slices.IndexFunc(v.Members, func(m cluster.Member) bool { return m.Name == w[1] })
+		if i < 0 {
+			return nil, fmt.Errorf("%s is not a member", w[1])
+		}
+		if v.Members = slices.Clone(v.Members); w[0] == "leaving" {
+			v.Members[i].Leaving = true
+		} else {
+			v.Members = slices.Delete(v.Members, i, i+1)
+			delete(v.Peers, w[1])
+		}
 	case "settings":
 		p.settings(&v.Settings)
 	case "state":

@@ -42,23 +42,23 @@ func (n *Node) seedOnce(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, storeTime)
 	defer cancel()
 	_, err := n.store.Config(ctx)
-	if errors.Is(err, store.ErrNotFound) {
+	if errors.Is(err, store.ErrNotFound) && !n.cfg.Join {
 		return n.found(ctx)
 	}
 	if err != nil {
 		return err
 	}
-	members, err := n.store.Members(ctx)
-	if err != nil {
-		return err
-	}
 	me := n.cfg.Member()
-	for _, m := range members {
-		if m.Name == me.Name && m != me {
-			return n.store.PutMember(ctx, me)
-		}
+	err = n.store.AlterMember(ctx, me.Name, func(m *cluster.Member) bool {
+		me.Leaving = m.Leaving
+		changed := *m != me
+		*m = me
+		return changed
+	})
+	if errors.Is(err, store.ErrNotFound) {
+		return nil // not a member, or not yet: it is not for this host to change that
 	}
-	return nil
+	return err
 }
 
 func (n *Node) found(ctx context.Context) error {
@@ -103,6 +103,7 @@ func (n *Node) keepHouse(ctx context.Context) error {
 			n.readHistory(ctx)
 		case <-slots.C:
 			n.boundLog()
+			n.stayOut(ctx)
 			n.keepSlots(ctx)
 			n.readHistory(ctx)
 			n.lookForLess(ctx)
@@ -130,7 +131,10 @@ func (n *Node) follows(ctx context.Context, s store.Snapshot) {
 	if changed {
 		members := s.Members
 		n.members.Store(&members)
+		n.noteDeparted(*known)
+		n.membersChanged.broadcast()
 	}
+	n.stayOut(ctx)
 	if n.agreed.take(s.Config) || changed {
 		if err := n.applyConfig(ctx); err != nil {
 			n.log.Error("apply the agreed configuration", "error", err)
@@ -181,6 +185,7 @@ func (n *Node) keepSlots(ctx context.Context) {
 			n.log.Warn("advance replication slots", "error", err)
 		}
 	}
+	n.dropSlots(ctx)
 }
 
 // moveLeader keeps etcd's leadership off the primary's host, so that losing that host does not cost an election of

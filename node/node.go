@@ -65,8 +65,12 @@ type Node struct {
 	impostors   chan struct{}            // end them now
 	stale       atomic.Bool              // what PostgreSQL may have has changed since, with its role
 	viewChanged broadcast                // of view and applied
-	asking      sync.Mutex               // held while a request is recorded
-	stoodBy     atomic.Pointer[string]   // the ID of the newest request that the store has acknowledged
+
+	membersChanged broadcast
+	departed       map[string]bool // members whose slots are to go; keepHouse only
+
+	asking      sync.Mutex             // held while a request is recorded
+	stoodBy     atomic.Pointer[string] // the ID of the newest request that the store has acknowledged
 	storeClose  func() error
 	locked      *os.File // see lock
 	lastMark    mark

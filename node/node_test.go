@@ -325,7 +325,7 @@ func TestEtcdListensAsTheRest(t *testing.T) {
 		if err := errors.Join(n.makeDirs(), n.loadTLS(), n.prepareEtcd()); err != nil {
 			t.Fatal(err)
 		}
-		if err := n.etcd.admin.Close(); err != nil {
+		if err := n.etcd.close(); err != nil {
 			t.Error(err)
 		}
 		c, err := embed.Load(n.etcd.config)

@@ -284,7 +284,7 @@ func (n *Node) close() error {
 	err = n.guard.close()
 	n.guard = nil
 	if n.etcd != nil {
-		err = errors.Join(err, n.etcd.admin.Close())
+		err = errors.Join(err, n.etcd.close())
 	}
 	if n.storeClose != nil {
 		err = errors.Join(err, n.storeClose())

@@ -90,7 +90,11 @@ func (n *Node) buildStatus(v cluster.View, r cluster.Route, now time.Time) *api.
 	}
 	s.Postgres = n.postgresStatus()
 	s.Address = n.addresses.status(v)
-	s.Warnings = append(s.Warnings, warnings(v, r, s)...)
+	if out := n.outside(v); out != "" {
+		s.Warnings = append(s.Warnings, out)
+	} else {
+		s.Warnings = append(s.Warnings, warnings(v, r, s)...)
+	}
 	s.Warnings = append(s.Warnings, n.addresses.warnings()...)
 	var unusual []string
 	s.ReplicationClients, unusual = n.receiverStatus()

@@ -1,7 +1,6 @@
 package node
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"net"
@@ -14,13 +13,6 @@ import (
 	"standfast/store/embed"
 	storeetcd "standfast/store/etcd"
 )
-
-// etcd is this member's own etcd: a child process, and the calls that maintain the cluster it is part of.
-type etcd struct {
-	node   *Node
-	config string // path of the child's configuration
-	admin  *embed.Admin
-}
 
 // openStore opens the site's etcd, or prepares one of our own beside it.
 func (n *Node) openStore() error {
@@ -80,16 +72,8 @@ func (n *Node) prepareEtcd() error {
 		CA: n.tls.files.CA, Cert: n.tls.files.Cert, Key: n.tls.files.Key,
 		Log: filepath.Join(n.cfg.StateDir, "log", "etcd.log"),
 	}
-	path := embed.File(n.cfg.StateDir)
-	if err := c.Save(path); err != nil {
-		return err
-	}
-	admin, err := embed.NewAdmin(n.tls.client, n.etcdEndpoints()...)
-	if err != nil {
-		return err
-	}
-	n.etcd = &etcd{node: n, config: path, admin: admin}
-	return nil
+	n.etcd = &etcd{node: n, config: embed.File(n.cfg.StateDir), conf: c}
+	return n.etcd.open(n.etcdEndpoints())
 }
 
 // bindable is the host as an IP address: etcd, unlike all other parts, binds no name.
@@ -113,31 +97,4 @@ func freePort(addr, what, key string) error {
 			return portTaken(err, what, key)
 		}
 	}
-}
-
-// run keeps the child process running until ctx ends.
-func (e *etcd) run(ctx context.Context) {
-	// Not by its path: that may lie where this user may not look, or hold another version by now.
-	child := embed.Start(ctx, e.node.log.With("part", "etcd", "see", filepath.Join(e.node.cfg.StateDir, "log", "etcd.log")), "/proc/self/exe", embed.Command, e.config)
-	<-ctx.Done()
-	child.Stop()
-}
-
-// leaveLeadership moves etcd's leadership to another member if this one has it.
-func (e *etcd) leaveLeadership(ctx context.Context) error {
-	to, err := e.admin.MoveLeaderAway(ctx, e.node.cfg.Name)
-	if err == nil && to != "" {
-		e.node.log.Info("moved etcd's leadership off the primary's host", "to", to)
-	}
-	return err
-}
-
-// maintain is done by the primary's node alone: one place for the whole etcd cluster.
-func (e *etcd) maintain(ctx context.Context) error {
-	v := e.node.view.Load()
-	if v == nil || v.State == nil || v.State.Primary != e.node.cfg.Name {
-		return nil
-	}
-	_, err := e.admin.Maintain(ctx)
-	return err
 }

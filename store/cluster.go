@@ -17,6 +17,7 @@ import (
 //	config                    the agreed configuration, YAML as it was given
 //	request                   cluster.Request, an operator's wish
 //	members/<name>            cluster.Member
+//	change                    Change, of the members, while one is under way
 //	reports/<term>/<name>     cluster.Report
 //	history/<term %020d>      Entry
 //	notes/<time %020d>-<name> Note
@@ -91,6 +92,31 @@ func (c *Cluster) PutMember(ctx context.Context, m cluster.Member) error {
 // DeleteMember removes a member; it is no error if there is none of that name.
 func (c *Cluster) DeleteMember(ctx context.Context, name string) error {
 	return c.delete(ctx, "members/"+name)
+}
+
+// AlterMember changes a member as it stands, or does nothing if change says so. ErrNotFound: there is none of that name.
+// Unlike PutMember it can't bring back one that was removed meanwhile.
+func (c *Cluster) AlterMember(ctx context.Context, name string, change func(*cluster.Member) bool) error {
+	for {
+		var m cluster.Member
+		kv, err := c.get(ctx, "members/"+name, &m)
+		if err != nil {
+			return err
+		}
+		if !change(&m) {
+			return nil
+		}
+		b, err := json.Marshal(m)
+		if err != nil {
+			return fmt.Errorf("write member %s: %w", name, err)
+		}
+		if _, err = c.store.CompareAndPut(ctx, c.prefix+"members/"+name, b, kv.Revision); err == nil {
+			return nil
+		}
+		if !errors.Is(err, ErrConflict) {
+			return fmt.Errorf("write member %s: %w", name, err)
+		}
+	}
 }
 
 // Config returns the agreed configuration's bytes and revision, or ErrNotFound.

@@ -67,6 +67,16 @@ func (c *Client) Resume(ctx context.Context, progress func(api.Progress)) error 
 	return c.anywhere(ctx, http.MethodPost, "/resume", nil, progress)
 }
 
+// AddMember takes a host into the cluster.
+func (c *Client) AddMember(ctx context.Context, r api.AddMemberRequest, progress func(api.Progress)) error {
+	return c.anywhere(ctx, http.MethodPost, "/members", r, progress)
+}
+
+// RemoveMember takes a member out of the cluster.
+func (c *Client) RemoveMember(ctx context.Context, r api.RemoveMemberRequest, progress func(api.Progress)) error {
+	return c.anywhere(ctx, http.MethodDelete, "/members", r, progress)
+}
+
 // SetConfig changes the agreed configuration.
 func (c *Client) SetConfig(ctx context.Context, r api.ConfigRequest, progress func(api.Progress)) error {
 	to, err := c.withStore(ctx)

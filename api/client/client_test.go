@@ -87,6 +87,12 @@ func (m *member) Resume(ctx context.Context, r api.ResumeRequest, p func(api.Pro
 func (m *member) SetConfig(ctx context.Context, r api.ConfigRequest, p func(api.Progress)) error {
 	return m.note(ctx, r, p)
 }
+func (m *member) AddMember(ctx context.Context, r api.AddMemberRequest, p func(api.Progress)) error {
+	return m.note(ctx, r, p)
+}
+func (m *member) RemoveMember(ctx context.Context, r api.RemoveMemberRequest, p func(api.Progress)) error {
+	return m.note(ctx, r, p)
+}
 func (m *member) Config(context.Context) (api.ClusterConfig, error) {
 	return api.ClusterConfig{Revision: 7, YAML: "lease: 3s\n", Values: json.RawMessage(`{"lease":"3s"}`)}, nil
 }

@@ -118,13 +118,37 @@ func (a *Admin) AddLearner(ctx context.Context, name, peerURL string) (map[strin
 		}
 		all = members(r.Members)
 	}
-	initial := map[string]string{name: peerURL}
+	return initial(all, name, peerURL), nil
+}
+
+func initial(all []Member, name, peerURL string) map[string]string {
+	out := map[string]string{name: peerURL}
 	for _, m := range all {
 		if m.Name != "" && m.PeerURL != peerURL {
-			initial[m.Name] = m.PeerURL
+			out[m.Name] = m.PeerURL
 		}
 	}
-	return initial, nil
+	return out
+}
+
+// Place is what etcd's members know of one of them.
+type Place struct {
+	Number  string            // etcd's own of the member, in hexadecimal; "": it is none
+	Started bool              // it has run, and must have its data
+	Initial map[string]string // with which to start it where it has not run
+}
+
+// Place looks a member up by the URL that the others reach it at.
+func (a *Admin) Place(ctx context.Context, name, peerURL string) (Place, error) {
+	all, err := a.Members(ctx)
+	if err != nil {
+		return Place{}, err
+	}
+	i := slices.IndexFunc(all, func(m Member) bool { return m.PeerURL == peerURL })
+	if i < 0 {
+		return Place{}, nil
+	}
+	return Place{fmt.Sprintf("%x", all[i].ID), all[i].Name != "", initial(all, name, peerURL)}, nil
 }
 
 // PromoteLearner gives the member its vote; ErrNotInSync if it is too early. It may be repeated.
@@ -140,6 +164,7 @@ func (a *Admin) PromoteLearner(ctx context.Context, name string) error {
 	if errors.Is(err, rpctypes.ErrMemberLearnerNotReady) {
 		err = ErrNotInSync
 	}
+	err = settled(err)
 	if err != nil && !errors.Is(err, rpctypes.ErrMemberNotLearner) {
 		return fmt.Errorf("promote etcd member %s: %w", name, err)
 	}

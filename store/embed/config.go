@@ -59,6 +59,7 @@ type Config struct {
 	InitialCluster map[string]string `json:"initial_cluster"`  // peer URL of every member by name, this one's included
 	State          string            `json:"state"`            // StateNew or StateExisting
 	Token          string            `json:"token"`            // the same on all members, and of no other cluster
+	Added          string            `json:"added,omitempty"`  // etcd's number of this member, where it was added later; see Admin.Place
 	CA             string            `json:"ca"`               // path: authorities of members and clients
 	Cert           string            `json:"cert"`             // path
 	Key            string            `json:"key"`              // path

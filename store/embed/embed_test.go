@@ -68,6 +68,9 @@ func TestGrowAndShrink(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
+	if p, err := a.Place(t.Context(), "n2", second.PeerURL); err != nil || p.Number == "" || p.Started || len(p.Initial) != 2 {
+		t.Errorf("a member that was added has the place %+v, %v", p, err)
+	}
 	if err := a.PromoteLearner(t.Context(), second.PeerURL); !errors.Is(err, embed.ErrNotInSync) {
 		t.Errorf("promote a learner that has never started: %v, want ErrNotInSync", err)
 	}
@@ -80,6 +83,9 @@ func TestGrowAndShrink(t *testing.T) {
 		time.Sleep(20 * time.Millisecond)
 	}
 	e.WaitReady()
+	if p, err := a.Place(t.Context(), "n2", second.PeerURL); err != nil || !p.Started {
+		t.Errorf("a member that runs has the place %+v, %v", p, err)
+	}
 	if err := a.PromoteLearner(t.Context(), "n2"); err != nil {
 		t.Errorf("promote a member that has its vote: %v", err)
 	}
@@ -103,6 +109,9 @@ func TestGrowAndShrink(t *testing.T) {
 	}
 	if err := a.Remove(t.Context(), "n2"); err != nil {
 		t.Errorf("remove a member that is not there: %v", err)
+	}
+	if p, err := a.Place(t.Context(), "n2", second.PeerURL); err != nil || p.Number != "" {
+		t.Errorf("a member that was removed has the place %+v, %v", p, err)
 	}
 	put(t, open(t, e), 5)
 	if m, err := a.Members(t.Context()); err != nil || len(m) != 1 {

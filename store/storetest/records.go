@@ -44,6 +44,7 @@ func records(t *testing.T, w World, _ string) {
 		t.Errorf("after one was deleted: members %+v", m)
 	}
 
+	changes(t, a, b)
 	rev := must(a.PutConfig(ctx, []byte("a: 1"), 0))(t)
 	if _, err := b.PutConfig(ctx, []byte("a: 2"), 0); !errors.Is(err, store.ErrConflict) {
 		t.Errorf("config over an unseen one: %v, want ErrConflict", err)
@@ -57,6 +58,39 @@ func records(t *testing.T, w World, _ string) {
 	})
 	if n := must(b.Notes(ctx))(t); len(n) != 1 || n[0].Kind != "joined" {
 		t.Errorf("notes %+v", n)
+	}
+}
+
+// changes of the members: one at a time, and a member that was removed is not brought back by whoever alters it. pg2 is one.
+func changes(t *testing.T, a, b *store.Cluster) {
+	ctx := within(t)
+	leave := func(m *cluster.Member) bool { m.Leaving = true; return true }
+	if err := b.AlterMember(ctx, "pg1", leave); !errors.Is(err, store.ErrNotFound) {
+		t.Errorf("alter a member that was removed: %v, want ErrNotFound", err)
+	}
+	do(ctx, t, func() error { return b.AlterMember(ctx, "pg2", leave) })
+	do(ctx, t, func() error { return a.AlterMember(ctx, "pg2", func(*cluster.Member) bool { return false }) })
+	if m := must(a.Members(ctx))(t); len(m) != 1 || !m[0].Leaving {
+		t.Errorf("members %+v, want pg2, leaving", m)
+	}
+	if _, err := a.Change(ctx); !errors.Is(err, store.ErrNotFound) {
+		t.Errorf("a change nobody began: %v, want ErrNotFound", err)
+	}
+	pg4 := cluster.Member{Name: "pg4", Kind: cluster.Data}
+	first := must(a.BeginChange(ctx, store.Change{Kind: store.Adding, Member: pg4}))(t)
+	if old, err := b.BeginChange(ctx, store.Change{Kind: store.Removing, Member: cluster.Member{Name: "pg2"}}); !errors.Is(err, store.ErrBusy) || old.Member.Name != "pg4" {
+		t.Errorf("a second change: %v of %+v, want ErrBusy of pg4", err, old.Member)
+	}
+	second := must(b.BeginChange(ctx, store.Change{Kind: store.Removing, Member: pg4}))(t)
+	do(ctx, t, func() error { return a.EndChange(ctx, first) })
+	if c := must(a.Change(ctx))(t); c.Kind != store.Removing {
+		t.Errorf("what was replaced has ended its successor: %+v", c)
+	}
+	for range 2 { // may be repeated
+		do(ctx, t, func() error { return a.EndChange(ctx, second) })
+	}
+	if _, err := a.Change(ctx); !errors.Is(err, store.ErrNotFound) {
+		t.Errorf("after the end: %v, want ErrNotFound", err)
 	}
 }
 
