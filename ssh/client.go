@@ -8,9 +8,11 @@ import (
 	"io"
 	"net"
 	"strings"
+	"syscall"
 	"time"
 
 	"golang.org/x/crypto/ssh"
+	"golang.org/x/sys/unix"
 )
 
 // dialTime bounds connection and handshake; a host that is there answers within a second.
@@ -49,7 +51,7 @@ func dial(ctx context.Context, t Target, k Keys) (*Client, error) {
 	if err != nil {
 		return nil, err
 	}
-	conn, err := (&net.Dialer{KeepAlive: 5 * time.Second}).DialContext(ctx, "tcp", t.Address)
+	conn, err := dialer().DialContext(ctx, "tcp", t.Address)
 	if err != nil {
 		return nil, errors.Join(err, done())
 	}
@@ -65,6 +67,25 @@ func dial(ctx context.Context, t Target, k Keys) (*Client, error) {
 		return nil, errors.Join(err, done())
 	}
 	return &Client{conn: ssh.NewClient(c, channels, requests), target: t, close: done}, nil
+}
+
+// lostTime is how long a host may be silent, whether we have sent it something or not. The kernel's own patience is two hours, or a
+// quarter of one.
+const lostTime = 20 * time.Second
+
+// dialer makes connections that end when the host is silent for lostTime (tcp(7), TCP_USER_TIMEOUT, which rules over the keep-alives'
+// count too).
+func dialer() *net.Dialer {
+	return &net.Dialer{
+		KeepAliveConfig: net.KeepAliveConfig{Enable: true, Idle: lostTime / 4, Interval: lostTime / 4, Count: 4},
+		Control: func(_, _ string, c syscall.RawConn) error {
+			var err error
+			cerr := c.Control(func(fd uintptr) {
+				err = unix.SetsockoptInt(int(fd), unix.IPPROTO_TCP, unix.TCP_USER_TIMEOUT, int(lostTime.Milliseconds()))
+			})
+			return errors.Join(cerr, err)
+		},
+	}
 }
 
 func explain(t Target, err error) error {
@@ -95,6 +116,9 @@ type ExitError struct {
 	Status int    // what it exited with
 	Stderr string // the end of what it said
 }
+
+// errLost is the end of a connection while a script runs. Whether that has ended there is not known.
+var errLost = errors.New("the connection was lost; see whether the host is up and can be reached")
 
 // Error is what the script said last, or its status where it said nothing.
 func (e *ExitError) Error() string {
@@ -162,6 +186,10 @@ func (p *process) wait() error {
 	if errors.As(err, &exit) {
 		said := strings.TrimSpace(p.err.String())
 		return &ExitError{exit.ExitStatus(), said[max(0, len(said)-1000):]}
+	}
+	var missing *ssh.ExitMissingError
+	if errors.As(err, &missing) {
+		return errLost
 	}
 	return err
 }

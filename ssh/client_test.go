@@ -122,6 +122,9 @@ func (s *server) session(ch xssh.Channel, reqs <-chan *xssh.Request) {
 		s.wait.Go(func() { _, _ = io.Copy(in, ch); in.Close() })
 		cmd.Stdout, cmd.Stderr = ch, ch.Stderr()
 		_ = cmd.Run() // its status is sent
+		if !cmd.ProcessState.Exited() {
+			return // killed: as with a host that dies, nobody tells
+		}
 		status := struct{ Status uint32 }{uint32(cmd.ProcessState.ExitCode())}
 		_, _ = ch.SendRequest("exit-status", false, xssh.Marshal(status))
 		return
@@ -153,6 +156,9 @@ func TestRun(t *testing.T) {
 	var exit *ssh.ExitError
 	if !errors.As(err, &exit) || exit.Status != 1 || exit.Stderr != "no room" {
 		t.Errorf("a script that fails gives %v", err)
+	}
+	if _, err = c.Run(t.Context(), "kill -KILL $PPID; sleep 0.1", nil); err == nil || !strings.Contains(err.Error(), "the connection was lost") {
+		t.Errorf("a script whose end nobody tells gives %v", err)
 	}
 	ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
 	defer cancel()
