@@ -121,9 +121,12 @@ func (m *Machine) AddUser(ctx context.Context, name string) error {
 	return err
 }
 
+// unixTime is how systemctl writes a time in UTC; a choice of formats (--timestamp) came with systemd 251 only.
+const unixTime = "Mon 2006-01-02 15:04:05 MST"
+
 // Unit asks systemd.
 func (m *Machine) Unit(ctx context.Context, name string) (deploy.Unit, error) {
-	out, err := m.run(ctx, "systemctl show --timestamp=unix -p ActiveState -p UnitFileState -p NeedDaemonReload -p ExecMainStartTimestamp "+name)
+	out, err := m.run(ctx, "TZ=UTC systemctl show -p ActiveState -p UnitFileState -p NeedDaemonReload -p ExecMainStartTimestamp "+name)
 	if err != nil {
 		return deploy.Unit{}, fmt.Errorf("ask systemd about %s: %w", name, err)
 	}
@@ -137,8 +140,8 @@ func (m *Machine) Unit(ctx context.Context, name string) (deploy.Unit, error) {
 		case "NeedDaemonReload":
 			u.Stale = v == "yes"
 		case "ExecMainStartTimestamp":
-			if seconds, err := strconv.ParseInt(strings.TrimPrefix(v, "@"), 10, 64); err == nil {
-				u.Since = time.Unix(seconds, 0)
+			if at, err := time.Parse(unixTime, v); err == nil { // it is empty, or n/a, of a service that has never run
+				u.Since = at
 			}
 		}
 	}
@@ -151,12 +154,29 @@ func (m *Machine) Reload(ctx context.Context) error {
 	return err
 }
 
+// How long Start waits: for the second after the files', which is longer only where the clock was set back since, and for the service.
+// A member that is ready in time is ready within moments; a unit that systemd itself gives up on says so earlier.
+var (
+	clockTime = 20 * time.Second
+	startTime = 90 * time.Second
+)
+
 // Start waits for the second after, so that whole seconds tell what came first.
 func (m *Machine) Start(ctx context.Context, name string, after time.Time) error {
-	_, err := m.run(ctx, fmt.Sprintf(`while [ "$(date +%%s)" -le %[2]d ]; do sleep 0.1; done
+	_, err := m.run(ctx, fmt.Sprintf(`end=$(($(cut -d. -f1 /proc/uptime) + %[3]d))
+while [ "$(date +%%s)" -le %[2]d ]; do
+	[ "$(cut -d. -f1 /proc/uptime)" -lt $end ] || { echo "the clock says $(date), and files of %[1]s were changed later ($(date -d @%[2]d)): set the clock (timedatectl set-ntp true) and run this again" >&2; exit 1; }
+	sleep 0.1
+done
 systemctl reset-failed %[1]s 2>/dev/null || :
 systemctl enable --quiet %[1]s
-systemctl restart %[1]s || { journalctl --no-pager -o cat -n 5 -u %[1]s >&2; exit 1; }`, name, after.Unix()))
+timeout %[4]d systemctl restart %[1]s || {
+	status=$?
+	[ $status -ne 124 ] || echo "it is not ready after %[4]d s" >&2
+	echo "the last lines of journalctl -u %[1]s are:" >&2
+	journalctl --no-pager -o cat -n 8 -u %[1]s >&2
+	exit 1
+}`, name, after.Unix(), int(clockTime.Seconds()), int(startTime.Seconds())))
 	return err
 }
 

@@ -9,7 +9,9 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strings"
 	"testing"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -120,4 +122,62 @@ func state(t *testing.T, path string) (text string, mode fs.FileMode, uid uint32
 		t.Fatal(err)
 	}
 	return string(b), fs.FileMode(st.Mode & 0o7777), st.Uid
+}
+
+// programs puts scripts before those of the system.
+func programs(t *testing.T, scripts map[string]string) {
+	t.Helper()
+	dir := t.TempDir()
+	for name, text := range scripts {
+		if err := os.WriteFile(filepath.Join(dir, name), []byte("#!/bin/sh\n"+text), 0o755); err != nil {
+			t.Fatal(err)
+		}
+	}
+	t.Setenv("PATH", dir+":"+os.Getenv("PATH"))
+}
+
+// TestUnit reads what systemctl of systemd 249 (Ubuntu 22.04) knows to write too.
+func TestUnit(t *testing.T) {
+	programs(t, map[string]string{"systemctl": `[ "$TZ" = UTC ] || exit 1
+case "$*" in *--timestamp*) echo "unrecognized option" >&2; exit 1;; esac
+case "$*" in *new*) printf 'ActiveState=inactive\nUnitFileState=\nNeedDaemonReload=no\nExecMainStartTimestamp=\n'; exit;; esac
+printf 'ActiveState=active\nUnitFileState=enabled\nNeedDaemonReload=yes\nExecMainStartTimestamp=Tue 2026-11-24 05:16:31 UTC\n'`})
+	m := &Machine{shell: here{}}
+	u, err := m.Unit(t.Context(), "a.service")
+	if want := time.Date(2026, 11, 24, 5, 16, 31, 0, time.UTC); err != nil || !u.Active || !u.Enabled || !u.Stale || !u.Since.Equal(want) {
+		t.Errorf("%+v, %v", u, err)
+	}
+	if u, err = m.Unit(t.Context(), "new.service"); err != nil || u != (deploy.Unit{}) {
+		t.Errorf("one that has never run: %+v, %v", u, err)
+	}
+}
+
+// TestStart ends, whatever the unit or the clock does, and says what the unit has said.
+func TestStart(t *testing.T) {
+	defer func(c, s time.Duration) { clockTime, startTime = c, s }(clockTime, startTime)
+	clockTime, startTime = time.Second, time.Second
+	said := "#!/bin/sh\necho 'standfast: port 5000 is taken by nginx'"
+	for what, c := range map[string]struct {
+		systemctl string
+		after     time.Time
+		want      []string
+	}{
+		"it starts":           {"exit 0", time.Now().Add(-time.Hour), nil},
+		"it fails":            {"[ $1 != restart ]", time.Now().Add(-time.Hour), []string{"journalctl -u a.service", "port 5000 is taken by nginx"}},
+		"it hangs":            {"[ $1 != restart ] || sleep 60", time.Now().Add(-time.Hour), []string{"not ready after 1 s", "port 5000 is taken by nginx"}},
+		"files of the future": {"exit 0", time.Now().Add(time.Hour), []string{"were changed later", "set the clock"}},
+	} {
+		t.Run(what, func(t *testing.T) {
+			programs(t, map[string]string{"systemctl": c.systemctl, "journalctl": said})
+			err := (&Machine{shell: here{}}).Start(t.Context(), "a.service", c.after)
+			if (err == nil) != (c.want == nil) {
+				t.Fatal(err)
+			}
+			for _, want := range c.want {
+				if !strings.Contains(err.Error(), want) {
+					t.Errorf("it does not say %q: %v", want, err)
+				}
+			}
+		})
+	}
 }
