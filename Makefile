@@ -93,7 +93,7 @@ e2e: check-go ## scenarios on a real cluster here, then (as root) on whole machi
 	@sh scripts/install-deps.sh $$([ "$$(id -u)" -eq 0 ] && echo lab || echo test)
 	@$(MAKE) --no-print-directory build
 	@echo "e2e: starts real members (PostgreSQL, etcd) on loopback addresses, kills and freezes them, counts lost commits"
-	$(GO) test -tags e2e -count 1 -timeout 10m ./vip ./redirect ./test/floating
+	$(GO) test -tags e2e -count 1 -timeout 10m ./vip ./redirect ./deploy/probe ./test/floating
 	$(GO) test -tags e2e -count 1 -timeout 20m -parallel $(LANES) -v ./test/system
 	@echo "e2e: boots whole Debian machines (systemd-nspawn) and takes power and cables away from them"
 	$(GO) test -tags e2e -count 1 -timeout 20m -v -p 1 ./test/netlab ./test/netlab/vm

@@ -7,7 +7,9 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
+	"net"
 	"os"
 	"path/filepath"
 	"strings"
@@ -22,20 +24,24 @@ import (
 )
 
 type planCmd struct {
-	File   string `help:"The cluster's description." short:"f" default:"cluster.yml" placeholder:"FILE" type:"path"`
-	Output string `help:"text or json." short:"o" enum:"text,json" default:"text"`
-	Sample bool   `help:"Print a cluster.yml to start from."`
+	File     string `help:"The cluster's description." short:"f" default:"cluster.yml" placeholder:"FILE" type:"path"`
+	Output   string `help:"text or json." short:"o" enum:"text,json" default:"text"`
+	Sample   bool   `help:"Print a cluster.yml to start from."`
+	Firewall string `help:"Print what the hosts' firewalls have to let through, for ufw, firewalld or nft, and ask no host." placeholder:"KIND" enum:",ufw,firewalld,nft" default:""`
 }
 
 func (planCmd) Help() string {
-	return `Looks at every host over ssh, as root or by sudo: the system, its size, clock, names, ports, what PostgreSQL is there; whether the hosts reach each other on every port; whether the floating addresses are free. Nothing is changed: this program is put into a directory below /var/tmp for it, and taken away again.
+	return `Looks at every host over ssh, as root or by sudo: the system, its size, clock, names, ports, what PostgreSQL is there; whether the hosts reach each other on every port; whether the floating addresses are free; and, where no member runs yet, whether each host in turn can carry them, so that another reaches it, and how long the news of that takes. Nothing is changed: this program is put into a directory below /var/tmp for it, and taken away again; so is an address that was carried.
+
+With --firewall the rules that the hosts need are printed as commands, host by host, what comes in and what goes out; no host is asked.
 
 It exits with 0 when a deployment can begin, with 3 when something is in the way.
 
 Examples:
 
     standfast plan --sample >cluster.yml
-    standfast plan -f cluster.yml`
+    standfast plan -f cluster.yml
+    standfast plan -f cluster.yml --firewall ufw`
 }
 
 func (c *planCmd) Run(a *app) error {
@@ -46,6 +52,9 @@ func (c *planCmd) Run(a *app) error {
 	d, err := readDeployment(c.File)
 	if err != nil {
 		return err
+	}
+	if c.Firewall != "" {
+		return c.firewall(a, d)
 	}
 	s := a.steps()
 	site, closeAll, err := reach(a.ctx, d)
@@ -69,6 +78,25 @@ func (c *planCmd) Run(a *app) error {
 	if err == nil && report.Failed() {
 		return &coded{code: Unsafe, err: fmt.Errorf("%d of %d checks failed; nothing was changed", report.Count(plan.Fail), len(report.Findings))}
 	}
+	return err
+}
+
+// firewall prints rules, which is all that programs want of it too.
+func (c *planCmd) firewall(a *app, d config.Deployment) error {
+	rules, err := plan.Rules(d, func(name string) ([]string, error) { return net.DefaultResolver.LookupHost(a.ctx, name) })
+	if err != nil {
+		return usage("%w; write it as a number under members", err)
+	}
+	if c.Output == "json" {
+		enc := json.NewEncoder(a.stdout)
+		enc.SetIndent("", "  ")
+		return enc.Encode(rules)
+	}
+	text, err := plan.Commands(rules, c.Firewall)
+	if err != nil {
+		return err
+	}
+	_, err = io.WriteString(a.stdout, text)
 	return err
 }
 

@@ -33,11 +33,17 @@ func openKernel() (kernel, error) {
 func (k kernel) close() { k.h.Close() }
 
 // add puts the address onto its interface. One that is there already is made as it should be.
-func (k kernel) add(p Place) error {
+func (k kernel) add(p Place) error { return k.addFor(p, forEver) }
+
+// forEver is a lifetime without end (RFC 4862, section 5.5.3).
+const forEver = math.MaxUint32 * time.Second
+
+// addFor is add, and the kernel takes the address off when the time is over.
+func (k kernel) addFor(p Place, valid time.Duration) error {
 	a := &netlink.Addr{
 		IPNet:     &net.IPNet{IP: p.Prefix.Addr().AsSlice(), Mask: net.CIDRMask(p.Prefix.Bits(), p.Prefix.Addr().BitLen())},
 		Flags:     unix.IFA_F_NOPREFIXROUTE,
-		ValidLft:  math.MaxUint32, // for ever; and with a preferred lifetime of 0 it is deprecated from the beginning
+		ValidLft:  int(valid / time.Second), // and with a preferred lifetime of 0 it is deprecated from the beginning
 		LinkIndex: p.Index,
 	}
 	if p.Prefix.Addr().Is4() {
@@ -106,6 +112,20 @@ func (k kernel) has(p Place) (there, running bool, err error) {
 		return false, false, nil // with the interface the address went too
 	}
 	return there, link.Attrs().RawFlags&unix.IFF_RUNNING != 0, nil
+}
+
+// lacks is an error if the address is on any interface, with any length of prefix.
+func (k kernel) lacks(ip netip.Addr) error {
+	addrs, err := k.h.AddrList(nil, netlink.FAMILY_ALL)
+	if err != nil {
+		return fmt.Errorf("list addresses: %w", err)
+	}
+	for _, a := range addrs {
+		if p, ok := prefixOf(a.IPNet); ok && p.Addr() == ip {
+			return fmt.Errorf("%s is on this host already", p)
+		}
+	}
+	return nil
 }
 
 // neighbours returns who is known to answer for the given addresses on an interface.

@@ -10,7 +10,6 @@ import (
 	"sync"
 	"time"
 
-	"standfast/cluster"
 	"standfast/config"
 	"standfast/deploy/probe"
 )
@@ -54,7 +53,11 @@ func Look(ctx context.Context, s Site) (*Report, error) {
 	}
 	r.versions(s)
 	r.addresses(s)
-	if err := r.paths(ctx, s); err != nil {
+	blocked, err := r.paths(ctx, s)
+	if err == nil {
+		err = r.carry(ctx, s, blocked)
+	}
+	if err != nil {
 		return nil, err
 	}
 	return r, nil
@@ -91,23 +94,18 @@ func (s Site) question(name string) *probe.Look {
 // endpoints are all that a member listens on.
 func endpoints(d config.Deployment, name string) []probe.Endpoint {
 	m := d.Node(name).Self()
-	p := m.Ports
-	tcp := []int{p.Write, p.Read, p.Health, p.Admin, p.Beat, p.EtcdClient, p.EtcdPeer}
-	if m.Kind == cluster.Data {
-		tcp = append(tcp, p.Postgres)
-	}
 	at := func(network string, port int) probe.Endpoint {
 		return probe.Endpoint{Network: network, Address: net.JoinHostPort(m.Address, strconv.Itoa(port))}
 	}
-	out := []probe.Endpoint{at("udp", p.Beat)}
-	for _, port := range tcp {
+	out := []probe.Endpoint{at("udp", m.Ports.Beat)}
+	for _, port := range tcpPorts(d, name) {
 		out = append(out, at("tcp", port))
 	}
 	return out
 }
 
-// paths opens every port on every host and tries it from all others.
-func (r *Report) paths(ctx context.Context, s Site) error {
+// paths opens every port on every host and tries it from all others. It returns what was not reached, by "network address".
+func (r *Report) paths(ctx context.Context, s Site) (map[path][]string, error) {
 	open := map[string][]probe.Endpoint{}
 	var releases []func() error
 	defer func() {
@@ -130,7 +128,7 @@ func (r *Report) paths(ctx context.Context, s Site) error {
 		}
 		a, release, err := s.Hosts[h.Name].Hold(ctx, probe.Request{Listen: wanted})
 		if err != nil {
-			return fmt.Errorf("open the ports of %s to try them: %w", h.Name, err)
+			return nil, fmt.Errorf("open the ports of %s to try them: %w", h.Name, err)
 		}
 		releases = append(releases, release)
 		open[h.Name] = slices.DeleteFunc(wanted, func(e probe.Endpoint) bool { return a.Listen[e.String()] != "" })
@@ -138,8 +136,7 @@ func (r *Report) paths(ctx context.Context, s Site) error {
 	return r.tryPaths(ctx, s, open)
 }
 
-func (r *Report) tryPaths(ctx context.Context, s Site, open map[string][]probe.Endpoint) error {
-	type path struct{ from, to string }
+func (r *Report) tryPaths(ctx context.Context, s Site, open map[string][]probe.Endpoint) (map[path][]string, error) {
 	var mu sync.Mutex
 	var wait sync.WaitGroup
 	blocked := map[path][]string{}
@@ -171,12 +168,12 @@ func (r *Report) tryPaths(ctx context.Context, s Site, open map[string][]probe.E
 	for _, from := range s.Deployment.Members {
 		for _, to := range s.Deployment.Members {
 			if list := blocked[path{from.Name, to.Name}]; len(list) > 0 {
-				r.add(Fail, to.Name, "reachable from "+from.Name, fmt.Sprintf("let %s in through %s's firewall on these ports", from.Address, to.Name), fmt.Sprintf("no answer on %s", several(list)))
+				r.add(Fail, to.Name, "reachable from "+from.Name, fmt.Sprintf("let %s in through %s's firewall on these ports: standfast plan --firewall ufw (or firewalld, nft) prints the rules", from.Address, to.Name), fmt.Sprintf("no answer on %s", several(list)))
 			}
 		}
 	}
 	if len(blocked) == 0 && len(open) > 1 {
 		r.add(Pass, "", "ports", "", "every member's ports can be reached from the others")
 	}
-	return failed
+	return blocked, failed
 }

@@ -18,6 +18,8 @@ type host struct {
 	facts   probe.Facts
 	blocked []string // what it can't reach
 	open    int      // times that Hold was not yet released
+	carries string   // what goes wrong when it carries an address
+	met     probe.Met
 }
 
 func (h *host) Ask(_ context.Context, r probe.Request) (probe.Answer, error) {
@@ -36,12 +38,19 @@ func (h *host) Ask(_ context.Context, r probe.Request) (probe.Answer, error) {
 			a.Dial[e.String()] = ""
 		}
 	}
+	if r.Meet != nil {
+		a.Meet = &h.met
+	}
 	return a, nil
 }
 
-func (h *host) Hold(context.Context, probe.Request) (probe.Answer, func() error, error) {
+func (h *host) Hold(_ context.Context, r probe.Request) (probe.Answer, func() error, error) {
 	h.open++
-	return probe.Answer{}, func() error { h.open--; return nil }, nil
+	a := probe.Answer{}
+	if r.Carry != nil {
+		a.Carry = h.carries
+	}
+	return a, func() error { h.open--; return nil }, nil
 }
 
 var now = time.Date(2026, 1, 1, 12, 0, 0, 0, time.UTC)
@@ -57,7 +66,7 @@ func world(t *testing.T) (plan.Site, map[string]*host) {
 	s := plan.Site{Deployment: d, Hosts: map[string]plan.Host{}, Down: map[string]error{}, CA: "ours", Now: func() time.Time { return now }}
 	hosts := map[string]*host{}
 	for _, m := range d.Members {
-		hosts[m.Name] = &host{facts: probe.Facts{
+		hosts[m.Name] = &host{met: probe.Met{Heard: time.Millisecond, Reached: 2 * time.Millisecond}, facts: probe.Facts{
 			OS: probe.OS{ID: "debian", Version: "13", Name: "Debian 13"}, CPUs: 4, Memory: 8 << 30, Systemd: true,
 			Free: map[string]int64{"/var/lib/standfast": 100 << 30, "/usr": 10 << 30}, VIPs: map[string]probe.VIP{"10.0.0.50": {Interface: "eth0"}},
 		}}
@@ -158,5 +167,46 @@ func TestUnreachableAndBlocked(t *testing.T) {
 	want := []string{"pg3 reachable: connection refused", "pg2 reachable from pg1: no answer on udp 10.0.0.12:8301"}
 	if !slices.Equal(failed, want) {
 		t.Errorf("got %q, want %q", failed, want)
+	}
+}
+
+// TestCarry: pg3 sees the address on pg1 and then on pg2, pg2 sees it on pg3.
+func TestCarry(t *testing.T) {
+	for name, c := range map[string]struct {
+		change func(hosts map[string]*host)
+		want   []string
+	}{
+		"all is well":     {func(map[string]*host) {}, []string{"pass : 10.0.0.50: each host carried it in turn; the others heard of it within 1ms and reached it within 2ms"}},
+		"a filter":        {func(h map[string]*host) { h["pg2"].met = probe.Met{} }, []string{"fail pg3: carried 10.0.0.50, and pg2 did not reach it"}},
+		"no announcement": {func(h map[string]*host) { h["pg2"].met.Heard = 0 }, []string{"warn pg3: carried 10.0.0.50, and pg2 did not hear it announced: it reached it after 2ms"}},
+		"taken meanwhile": {func(h map[string]*host) { h["pg1"].carries = "somebody answers" }, []string{"fail pg1: can't carry 10.0.0.50 for a trial: somebody answers"}},
+		"in use":          {func(h map[string]*host) { h["pg1"].facts.VIPs["10.0.0.50"] = probe.VIP{Taken: "02::1"} }, []string{"fail pg1: 10.0.0.50 answers already, from MAC 02::1"}},
+		"no bell": {func(h map[string]*host) { // from pg3: then pg1 looks
+			h["pg3"].blocked = []string{"udp 10.0.0.12:8301"}
+			h["pg1"].met.Heard = 0
+		}, []string{"warn pg2: carried 10.0.0.50, and pg1 did not hear it announced: it reached it after 2ms"}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s, hosts := world(t)
+			c.change(hosts)
+			r, err := plan.Look(t.Context(), s)
+			if err != nil {
+				t.Fatal(err)
+			}
+			var got []string
+			for _, f := range r.Findings {
+				if f.Check == "floating address" && !strings.Contains(f.Text, "every host has its subnet") {
+					got = append(got, string(f.Level)+" "+f.Host+": "+f.Text)
+				}
+			}
+			if !slices.Equal(got, c.want) {
+				t.Errorf("got %q, want %q", got, c.want)
+			}
+			for n, h := range hosts {
+				if h.open != 0 {
+					t.Errorf("%s holds the address still", n)
+				}
+			}
+		})
 	}
 }

@@ -15,6 +15,30 @@ type Request struct {
 	Get    []string   `json:"get,omitempty"`    // http:// addresses
 	Logins []Login    `json:"logins,omitempty"` // tried one after another
 	Load   *Load      `json:"load,omitempty"`   // answered when it has ended
+	Carry  *Carry     `json:"carry,omitempty"`  // answered when it waits to be told, and done until standard input ends
+	Meet   *Meet      `json:"meet,omitempty"`   // answered when it has ended
+	Lock   string     `json:"lock,omitempty"`   // who wants the host for themselves until standard input ends
+}
+
+// Carry has the host put a floating address onto its interface for a trial: when the first datagram has come to At, for as long as
+// standard input is open, and never longer than CarryTime. It answers datagrams to the address at At's port.
+type Carry struct {
+	Address   string `json:"address"`
+	Interface string `json:"interface,omitempty"` // "": the one in its subnet
+	Prefix    int    `json:"prefix,omitempty"`    // length; 0: a single host's
+	At        string `json:"at"`                  // host:port, UDP
+}
+
+// Meet is the other end of Carry, on another host: it tells the carrier to begin, and looks when the address can be reached.
+type Meet struct {
+	Carry
+}
+
+// Met is how that went.
+type Met struct {
+	Heard   time.Duration `json:"heard"`   // until the address was announced, from when the carrier was told; 0: it was not
+	Reached time.Duration `json:"reached"` // until the address answered; 0: it did not
+	Error   string        `json:"error,omitempty"`
 }
 
 // Endpoint is an address to open or to reach.
@@ -47,6 +71,9 @@ type Answer struct {
 	Get    []Response        `json:"get,omitempty"`
 	Logins []Session         `json:"logins,omitempty"`
 	Load   *Work             `json:"load,omitempty"`
+	Carry  string            `json:"carry,omitempty"` // what went wrong; "": it waits
+	Meet   *Met              `json:"meet,omitempty"`
+	Lock   string            `json:"lock,omitempty"` // who has it; "": who asked
 }
 
 // Response is an answer over HTTP.

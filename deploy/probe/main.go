@@ -47,6 +47,16 @@ func Main(ctx context.Context, in io.Reader, out io.Writer) error {
 		w := r.Load.work(ctx)
 		a.Load = &w
 	}
+	if r.Meet != nil {
+		m := r.Meet.meet(ctx)
+		a.Meet = &m
+	}
+	if r.Carry != nil {
+		open = append(open, a.carry(ctx, *r.Carry)...)
+	}
+	if r.Lock != "" {
+		open = append(open, a.lock(r.Lock, lockPath)...)
+	}
 	err := json.NewEncoder(out).Encode(a) // which ends the line
 	if len(open) > 0 {
 		_, rest := io.Copy(io.Discard, in)

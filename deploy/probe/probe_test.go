@@ -10,11 +10,7 @@ import (
 	"testing"
 
 	"standfast/deploy/probe"
-
-	"go.uber.org/goleak"
 )
-
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 func ask(t *testing.T, r probe.Request) probe.Answer {
 	t.Helper()

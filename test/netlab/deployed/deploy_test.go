@@ -37,6 +37,8 @@ func TestDeploy(t *testing.T) {
 	// The hosts are bare only once: what wants them so comes first.
 	t.Run("plan", plan)
 	t.Run("plan finds what is in the way", planFindsWhatIsInTheWay)
+	t.Run("plan behind firewalls", planBehindFirewalls)
+	t.Run("plan finds a filter", planFindsAFilter)
 	ok(t, admin.Describe(whole))
 	t.Run("dry run", func(t *testing.T) {
 		said := run0(t, "deploy", "--dry-run")

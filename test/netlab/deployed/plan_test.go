@@ -17,7 +17,7 @@ func plan(t *testing.T) {
 	code, said, err := admin.Standfast(all, "plan")
 	ok(t, err)
 	t.Logf("plan took %s\n%s", time.Since(began).Round(time.Millisecond), said)
-	if code != 0 {
+	if code != 0 || !strings.Contains(said, "10.99.0.50: each host carried it in turn; the others heard of it within") {
 		t.Errorf("plan exits with %d", code)
 	}
 	for _, h := range admin.Lab.Hosts {
@@ -26,6 +26,65 @@ func plan(t *testing.T) {
 		if left != "" {
 			t.Errorf("%s: left behind: %s", h.Name, left)
 		}
+		on, err := h.Shell(all, "ip -o address show to 10.99.0.50")
+		ok(t, err)
+		if on != "" {
+			t.Errorf("%s: the floating address is left there: %s", h.Name, on)
+		}
+	}
+}
+
+// planBehindFirewalls: the printed rules are what a host needs that lets nothing else in or out.
+func planBehindFirewalls(t *testing.T) {
+	ok(t, admin.Describe(floating))
+	code, rules, err := admin.Standfast(all, "plan", "--firewall", "nft")
+	ok(t, err)
+	if code != 0 {
+		t.Fatalf("it exits with %d: %s", code, rules)
+	}
+	t.Cleanup(func() {
+		for _, h := range admin.Lab.Hosts {
+			_, err := h.Shell(all, "nft delete table inet filter")
+			ok(t, err)
+		}
+	})
+	for _, h := range admin.Lab.Hosts {
+		_, own, _ := strings.Cut(rules, "# ---- on "+h.Name+"\n")
+		own, _, _ = strings.Cut(own, "# ---- on ")
+		_, err := h.Shell(all, `nft -f - <<'END'
+table inet filter {
+	chain input { type filter hook input priority 0; policy drop; ct state established,related accept; iifname lo accept; meta l4proto { icmp, icmpv6 } accept; }
+	chain output { type filter hook output priority 0; policy drop; ct state established,related accept; oifname lo accept; meta l4proto { icmp, icmpv6 } accept; }
+}
+END
+`+own)
+		ok(t, err)
+	}
+	code, said, err := admin.Standfast(all, "plan")
+	ok(t, err)
+	if code != 0 {
+		t.Errorf("behind the firewalls plan exits with %d:\n%s", code, said)
+	}
+}
+
+// planFindsAFilter: a switch that lets a host speak for its own address only.
+func planFindsAFilter(t *testing.T) {
+	ok(t, admin.Describe(floating))
+	pg2 := admin.Lab.Hosts[1]
+	// On the host itself, at the very edge: that is what the switch's port would do.
+	_, err := pg2.Shell(all, `nft -f - <<'END'
+table netdev port { chain out { type filter hook egress device "enp0s2" priority 0; ether type arp arp saddr ip 10.99.0.50 drop; ip saddr 10.99.0.50 drop; } }
+END
+`)
+	ok(t, err)
+	t.Cleanup(func() {
+		_, err := pg2.Shell(all, "nft delete table netdev port")
+		ok(t, err)
+	})
+	code, said, err := admin.Standfast(all, "plan")
+	ok(t, err)
+	if code != 3 || !strings.Contains(said, "carried 10.99.0.50, and pg3 did not reach it") {
+		t.Errorf("plan exits with %d, want 3:\n%s", code, said)
 	}
 }
 
