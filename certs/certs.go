@@ -84,33 +84,39 @@ func ParseCA(p Pair) (*CA, error) {
 // 127.0.0.1 and ::1 are what it may be called at; it is good for servers and clients, from now for MemberLifetime, but not
 // beyond the authority's own end.
 func (ca *CA) Issue(name string, addresses []string, now time.Time) (Pair, error) {
+	csr, key, err := Request(name)
+	if err != nil {
+		return Pair{}, err
+	}
+	cert, err := ca.Sign(csr, name, addresses, now)
+	return Pair{Cert: cert, Key: key}, err
+}
+
+// certify signs a member's key.
+func (ca *CA) certify(key *ecdsa.PublicKey, name string, addresses []string, now time.Time) ([]byte, error) {
 	template, err := template(name, now, MemberLifetime)
 	if err != nil {
-		return Pair{}, fmt.Errorf("issue certificate of %s: %w", name, err)
+		return nil, fmt.Errorf("issue certificate of %s: %w", name, err)
 	}
 	if template.NotAfter.After(ca.cert.NotAfter) {
 		template.NotAfter = ca.cert.NotAfter
 	}
 	template.KeyUsage = x509.KeyUsageDigitalSignature
 	template.ExtKeyUsage = []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth, x509.ExtKeyUsageClientAuth}
-	for _, a := range append([]string{name, "localhost", "127.0.0.1", "::1"}, addresses...) {
+	names := append([]string{name, "localhost", "127.0.0.1", "::1"}, addresses...)
+	slices.Sort(names)
+	for _, a := range slices.Compact(names) {
 		if ip := net.ParseIP(a); ip != nil {
 			template.IPAddresses = append(template.IPAddresses, ip)
 		} else if a != "" {
 			template.DNSNames = append(template.DNSNames, a)
 		}
 	}
-	slices.Sort(template.DNSNames)
-	template.DNSNames = slices.Compact(template.DNSNames)
-	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	der, err := x509.CreateCertificate(rand.Reader, template, ca.cert, key, ca.key)
 	if err != nil {
-		return Pair{}, fmt.Errorf("issue certificate of %s: %w", name, err)
+		return nil, fmt.Errorf("issue certificate of %s: %w", name, err)
 	}
-	pair, err := sign(template, ca.cert, key, ca.key)
-	if err != nil {
-		return Pair{}, fmt.Errorf("issue certificate of %s: %w", name, err)
-	}
-	return pair, nil
+	return pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der}), nil
 }
 
 // template is what all our certificates have in common: a random serial number of 127 bits (RFC 5280, 4.1.2.2) and a

@@ -255,6 +255,11 @@ func serve(t *testing.T, f certs.Files) string {
 	if err != nil {
 		t.Fatal(err)
 	}
+	return listen(t, config)
+}
+
+func listen(t *testing.T, config *tls.Config) string {
+	t.Helper()
 	l, err := tls.Listen("tcp", "127.0.0.1:0", config)
 	if err != nil {
 		t.Fatal(err)

@@ -20,6 +20,18 @@ func In(dir string) Files {
 	return Files{filepath.Join(dir, "ca.crt"), filepath.Join(dir, "member.crt"), filepath.Join(dir, "member.key")}
 }
 
+// Sealed names the file in a directory that holds the cluster's authority, sealed.
+func Sealed(dir string) string { return filepath.Join(dir, "ca.sealed") }
+
+// WriteSealed stores the sealed authority in dir, with mode 0600.
+func (ca *CA) WriteSealed(dir string, secret []byte) error {
+	text, err := ca.Seal(secret)
+	if err != nil {
+		return err
+	}
+	return write(Sealed(dir), text, 0o600)
+}
+
 // Write replaces the three files, each atomically and synced, the key with mode 0600. The certificate is written last,
 // so that a reader who sees it changed finds its key. Directories that are missing are made with mode 0700.
 func (f Files) Write(ca []byte, p Pair) error {
@@ -51,6 +63,19 @@ func (f Files) Expiry() (time.Time, error) {
 		}
 	}
 	return first, nil
+}
+
+// Leaf reads the member's own certificate.
+func (f Files) Leaf() (*x509.Certificate, error) {
+	text, err := os.ReadFile(f.Cert)
+	if err != nil {
+		return nil, fmt.Errorf("read certificate: %w", err)
+	}
+	cert, err := parseCert(text)
+	if err != nil {
+		return nil, fmt.Errorf("read certificate %s: %w", f.Cert, err)
+	}
+	return cert, nil
 }
 
 // Valid checks that the member's certificate is signed by a trusted authority and that both are valid at the time. Others

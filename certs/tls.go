@@ -64,9 +64,10 @@ func ClientTLS(f Files) (*tls.Config, error) {
 
 // material is what the files held at one time.
 type material struct {
-	pair  tls.Certificate
-	pool  *x509.CertPool
-	stamp [3]stamp
+	pair        tls.Certificate
+	pool        *x509.CertPool
+	authorities [][]byte // of the pool, as sent
+	stamp       [3]stamp
 }
 
 // stamp tells one version of a file from another. renameio gives each version an inode of its own, whose change time
@@ -139,5 +140,5 @@ func (f Files) load() (*material, error) {
 	if !pool.AppendCertsFromPEM(text) {
 		return nil, fmt.Errorf("read certificate authority %s: %w", f.CA, errors.New("no certificate in PEM found"))
 	}
-	return &material{pair: pair, pool: pool}, nil
+	return &material{pair: pair, pool: pool, authorities: blocks(text)}, nil
 }
