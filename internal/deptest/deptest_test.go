@@ -31,6 +31,7 @@ var may = map[string][]string{
 	"redirect":  {},
 	"hooks":     {},
 	"certs":     {},
+	"join":      {"certs"},
 	"config":    {"cluster"},
 	"ssh":       {},
 	"packaging": {},
