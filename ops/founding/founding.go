@@ -37,15 +37,9 @@ type Spec struct {
 // Write validates the whole, then writes each member's directory and, in its own, the certificate authority, which
 // is needed again only to add a member.
 func (s Spec) Write(caDir string, dir func(member string) string, now time.Time) error {
-	texts := make([][]byte, len(s.Members))
-	for i, m := range s.Members {
-		var err error
-		if texts[i], err = s.render(m.Name); err != nil {
-			return err
-		}
-		if _, err := config.ParseNode(m.Name, texts[i], nil, s.Settings); err != nil {
-			return err
-		}
+	texts, err := s.texts()
+	if err != nil {
+		return err
 	}
 	ca, err := certs.NewCA(s.Cluster, now)
 	if err != nil {
@@ -63,14 +57,66 @@ func (s Spec) Write(caDir string, dir func(member string) string, now time.Time)
 	return nil
 }
 
+// texts are the members' files, all of them valid.
+func (s Spec) texts() ([][]byte, error) {
+	texts := make([][]byte, len(s.Members))
+	for i, m := range s.Members {
+		var err error
+		if texts[i], err = s.render(m.Name); err != nil {
+			return nil, err
+		}
+		if _, err := config.ParseNode(m.Name, texts[i], nil, s.Settings); err != nil {
+			return nil, err
+		}
+	}
+	return texts, nil
+}
+
+// WriteFirst validates the whole, then writes the directory of one member only: the others join it. The authority's key lies nowhere
+// but in that directory, sealed.
+func (s Spec) WriteFirst(member, dir string, now time.Time) (*certs.CA, error) {
+	texts, err := s.texts()
+	if err != nil {
+		return nil, err
+	}
+	ca, err := certs.NewCA(s.Cluster, now)
+	if err != nil {
+		return nil, err
+	}
+	for i, m := range s.Members {
+		if m.Name == member {
+			return ca, s.writeMember(dir, m, texts[i], ca, rand.Text(), rand.Text(), now)
+		}
+	}
+	return nil, fmt.Errorf("%s is not among the members", member)
+}
+
 func (s Spec) writeMember(dir string, m config.Member, text []byte, ca *certs.CA, secret, token string, now time.Time) error {
 	pair, err := ca.Issue(m.Name, append([]string{m.Address}, s.Also...), now)
 	if err != nil {
 		return err
 	}
-	if err := certs.In(filepath.Join(dir, "tls")).Write(ca.Cert, pair); err != nil {
+	tls := filepath.Join(dir, "tls")
+	if err := certs.In(tls).Write(ca.Cert, pair); err != nil {
 		return err
 	}
+	if err := ca.WriteSealed(tls, []byte(secret)); err != nil {
+		return err
+	}
+	return writeWords(dir, secret, token, text)
+}
+
+// WriteJoined writes the directory of a member that has been admitted: what founding would have written, but for the authority,
+// which the cluster has.
+func WriteJoined(dir string, authorities []byte, pair certs.Pair, secret, token string, text []byte) error {
+	if err := certs.In(filepath.Join(dir, "tls")).Write(authorities, pair); err != nil {
+		return err
+	}
+	return writeWords(dir, secret, token, text)
+}
+
+// writeWords writes the configuration last: where it is there, a service starts.
+func writeWords(dir, secret, token string, text []byte) error {
 	for _, f := range []struct {
 		name string
 		text []byte
