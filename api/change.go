@@ -57,6 +57,7 @@ type changes struct {
 	source Source
 	ops    Ops
 	tokens func(token string) (operator string, ok bool)
+	join   http.Handler // nil: none
 	log    *slog.Logger
 }
 
@@ -68,6 +69,10 @@ func isReading(method string) bool {
 func (c *changes) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if isReading(r.Method) && r.URL.Path != "/config" {
 		c.health.ServeHTTP(w, r)
+		return
+	}
+	if c.join != nil && r.Method == http.MethodPost && r.URL.Path == "/join" {
+		c.join.ServeHTTP(w, r)
 		return
 	}
 	by, err := c.authenticate(r)

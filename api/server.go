@@ -24,6 +24,9 @@ type Config struct {
 	Source Source
 	Ops    Ops // required with TLS
 
+	// Join answers POST /join on the TLS side, where a host shows an invitation of its own instead of a token; nil: nobody is answered.
+	Join http.Handler
+
 	// Stale is how old a Status may be to be believed, by the monotonic clock. 0: 3 s, the default lease: a host that was
 	// paused for longer may have been replaced as primary.
 	Stale time.Duration
@@ -58,7 +61,7 @@ func New(cfg Config) (*Server, error) {
 	cfg.fill()
 	h := newHealth(cfg.Source, cfg.Stale, time.Now)
 	h.metrics = newMetrics(h.boards, &h.tally)
-	c := &changes{health: h, source: cfg.Source, ops: cfg.Ops, tokens: cfg.Tokens, log: cfg.Log}
+	c := &changes{health: h, source: cfg.Source, ops: cfg.Ops, tokens: cfg.Tokens, join: cfg.Join, log: cfg.Log}
 	return &Server{cfg: cfg, health: h, changes: c}, nil
 }
 

@@ -137,6 +137,7 @@ func (n *Node) Run(ctx context.Context) (err error) {
 	w.Go(func() error { return named("agent", n.agent.Run(wctx)) })
 	w.Go(func() error { return n.keepHouse(wctx) })
 	w.Go(func() error { return n.keepLogical(wctx) })
+	w.Go(func() error { return n.keepCertificates(wctx) })
 	w.Go(func() error { return n.keepReceivers(wctx) })
 	w.Go(func() error {
 		select {
@@ -204,14 +205,15 @@ func (n *Node) data() bool { return n.cfg.Self().Kind != cluster.Witness }
 
 // tlsFiles are the member's certificate and key and the cluster's CA.
 type tlsFiles struct {
-	files          certs.Files
-	server, client *tls.Config
+	files  certs.Files
+	open   *tls.Config // for operators, who show a token and need no certificate
+	client *tls.Config
 }
 
 func (n *Node) loadTLS() error {
 	n.tls.files = certs.In(n.cfg.TLSDir)
 	var err error
-	if n.tls.server, err = certs.ServerTLS(n.tls.files); err == nil {
+	if n.tls.open, err = certs.OpenTLS(n.tls.files); err == nil {
 		n.tls.client, err = certs.ClientTLS(n.tls.files)
 	}
 	if err != nil {

@@ -148,8 +148,9 @@ func (n *Node) openAPI() error {
 	ports := n.cfg.Self().Ports
 	n.api, err = api.New(api.Config{
 		Health: []string{n.cfg.ListenAt(ports.Health)}, Admin: []string{n.cfg.ListenAt(ports.Admin)},
-		TLS: n.adminTLS(), Source: n, Ops: n, Log: n.log.With("part", "api"),
+		TLS: n.tls.open, Source: n, Ops: n, Log: n.log.With("part", "api"),
 		Stale: time.Duration(n.agreed.get().Lease),
+		Join:  n.desk(),
 		Tokens: func(token string) (string, bool) {
 			return "operator", subtle.ConstantTimeCompare([]byte(token), want) == 1
 		},
@@ -161,25 +162,6 @@ func (n *Node) openAPI() error {
 		return fmt.Errorf("%w (ports.health and ports.admin in the member's file)", err)
 	}
 	return nil
-}
-
-// adminTLS serves operators, who show a token and need no certificate.
-func (n *Node) adminTLS() *tls.Config {
-	c := n.tls.server.Clone()
-	server := n.tls.server
-	c.ClientAuth = tls.NoClientCert
-	c.GetConfigForClient = func(h *tls.ClientHelloInfo) (*tls.Config, error) {
-		if server.GetConfigForClient == nil {
-			return nil, nil
-		}
-		fresh, err := server.GetConfigForClient(h)
-		if fresh != nil {
-			fresh = fresh.Clone()
-			fresh.ClientAuth = tls.NoClientCert
-		}
-		return fresh, err
-	}
-	return c
 }
 
 func (n *Node) openAgent() error {

@@ -16,6 +16,7 @@ import (
 //	state                     cluster.State, the one record that must be agreed; written by comparison only
 //	config                    the agreed configuration, YAML as it was given
 //	request                   cluster.Request, an operator's wish
+//	authority                 the certificate authority, sealed (certs.CA.Seal)
 //	members/<name>            cluster.Member
 //	change                    Change, of the members, while one is under way
 //	reports/<term>/<name>     cluster.Report
@@ -135,6 +136,23 @@ func (c *Cluster) PutConfig(ctx context.Context, yaml []byte, rev int64) (int64,
 		return 0, fmt.Errorf("write config: %w", err)
 	}
 	return rev, nil
+}
+
+// Authority returns the sealed certificate authority and its revision, or ErrNotFound.
+func (c *Cluster) Authority(ctx context.Context) (KV, error) {
+	kv, err := c.store.Get(ctx, c.prefix+"authority")
+	if err != nil {
+		return kv, fmt.Errorf("read the certificate authority: %w", err)
+	}
+	return kv, nil
+}
+
+// PutAuthority replaces the sealed certificate authority if it still has revision rev (0: if there is none).
+func (c *Cluster) PutAuthority(ctx context.Context, sealed []byte, rev int64) error {
+	if _, err := c.store.CompareAndPut(ctx, c.prefix+"authority", sealed, rev); err != nil {
+		return fmt.Errorf("write the certificate authority: %w", err)
+	}
+	return nil
 }
 
 // PutRequest records an operator's wish in the place of the one of revision rev (0: if there is none), and returns its

@@ -53,6 +53,16 @@ func records(t *testing.T, w World, _ string) {
 	if kv := must(a.Config(ctx))(t); string(kv.Value) != "a: 3" {
 		t.Errorf("config %q", kv.Value)
 	}
+	if _, err := a.Authority(ctx); !errors.Is(err, store.ErrNotFound) {
+		t.Errorf("authority of a new cluster: %v, want ErrNotFound", err)
+	}
+	do(ctx, t, func() error { return a.PutAuthority(ctx, []byte("sealed"), 0) })
+	if err := b.PutAuthority(ctx, []byte("another"), 0); !errors.Is(err, store.ErrConflict) {
+		t.Errorf("an authority over an unseen one: %v, want ErrConflict", err)
+	}
+	if kv := must(b.Authority(ctx))(t); string(kv.Value) != "sealed" || kv.Revision == 0 {
+		t.Errorf("authority %q of revision %d", kv.Value, kv.Revision)
+	}
 	do(ctx, t, func() error {
 		return a.PutNote(ctx, store.Note{At: 5, Member: "pg1", Kind: "joined", Text: "pg1 joined"})
 	})

@@ -1,0 +1,88 @@
+package node
+
+import (
+	"context"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"os"
+	"time"
+
+	"standfast/certs"
+)
+
+// Paces of looking at this member's certificate.
+const (
+	certificatePace = time.Hour
+	authorityPace   = 10 * time.Second // until the store has the authority
+)
+
+// keepCertificates puts the authority into the store and renews this member's certificate when a third of its life is left. What
+// uses the files reads them again: the agent's listeners and its own connections, etcd at each handshake, PostgreSQL at a reload.
+func (n *Node) keepCertificates(ctx context.Context) error {
+	for seeded := false; ; {
+		seeded = seeded || n.seedAuthority(ctx)
+		if err := n.renewIfDue(ctx, time.Now()); err != nil && ctx.Err() == nil {
+			n.log.Error("renew this member's certificate; it is tried again within the hour", "error", err)
+		}
+		pace := certificatePace
+		if !seeded {
+			pace = authorityPace
+		}
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-time.After(pace):
+		}
+	}
+}
+
+// due reports whether a certificate is to be renewed.
+func due(cert *x509.Certificate, now time.Time) bool {
+	return cert.NotAfter.Sub(now) < cert.NotAfter.Sub(cert.NotBefore)/3
+}
+
+func (n *Node) renewIfDue(ctx context.Context, now time.Time) error {
+	cert, err := n.tls.files.Leaf()
+	if err != nil {
+		return err
+	}
+	if !due(cert, now) {
+		return nil
+	}
+	_, err = n.renew(ctx, cert, now)
+	return err
+}
+
+// renew replaces this member's key and certificate, which is good for the same names as before. Connections that are open stay.
+func (n *Node) renew(ctx context.Context, old *x509.Certificate, now time.Time) (*x509.Certificate, error) {
+	ca, err := n.authority(ctx)
+	if err != nil {
+		return nil, err
+	}
+	trusted, err := os.ReadFile(n.tls.files.CA)
+	if err != nil {
+		return nil, fmt.Errorf("read the trusted authorities: %w", err)
+	}
+	if !certs.Trusts(trusted, ca) {
+		return nil, fmt.Errorf("the cluster's authority is not among those in %s: copy that file from another member", n.tls.files.CA)
+	}
+	pair, err := ca.Issue(n.cfg.Name, append(certs.Addresses(old), n.cfg.Self().Address), now)
+	if err != nil {
+		return nil, err
+	}
+	if err := n.tls.files.Write(trusted, pair); err != nil {
+		return nil, err
+	}
+	fresh, err := n.tls.files.Leaf()
+	if err != nil {
+		return nil, err
+	}
+	n.log.Info("renewed this member's certificate", "until", fresh.NotAfter.UTC().Format(time.DateOnly))
+	if v := n.view.Load(); n.pg != nil && v != nil && v.Postgres.Up {
+		if err := n.pg.Reload(ctx); err != nil {
+			return fresh, errors.Join(errors.New("PostgreSQL shows its old certificate until its next reload"), err)
+		}
+	}
+	return fresh, nil
+}
