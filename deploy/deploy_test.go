@@ -10,6 +10,7 @@ import (
 	"strings"
 	"testing"
 	"testing/synctest"
+	"time"
 
 	"standfast/config"
 	"standfast/deploy"
@@ -240,3 +241,24 @@ func TestOneHostFails(t *testing.T) {
 type noRoom struct{ *machine }
 
 func (noRoom) Install(context.Context, ...string) error { return errors.New("no space left on device") }
+
+// TestRenewedCertificatesStay: what a member has renewed by itself is neither put back nor a reason to start it again.
+func TestRenewedCertificatesStay(t *testing.T) {
+	w, s := bare(t, t.TempDir())
+	if _, _, err := run(t, s, deploy.Options{}); err != nil {
+		t.Fatal(err)
+	}
+	h := w.hosts[w.order[0]]
+	for _, path := range []string{"/etc/standfast/tls/member.crt", "/etc/standfast/tls/member.key"} {
+		f := h.files[path]
+		f.Sum, f.Time = "renewed", h.unit.Since.Add(time.Hour)
+		h.files[path] = f
+	}
+	changed, told, err := run(t, s, deploy.Options{})
+	if err != nil || changed != 0 || h.starts != 1 {
+		t.Errorf("%d steps, %d starts, %v: %+v", changed, h.starts, err, told)
+	}
+	if f := h.files["/etc/standfast/tls/ca.sealed"]; f.Mode != 0o600 || f.Owner != "postgres" {
+		t.Errorf("the sealed authority is %+v", f)
+	}
+}

@@ -50,6 +50,7 @@ type File struct {
 	Text  []byte
 	Mode  fs.FileMode
 	Owner string // user, and group of the same name
+	Keep  bool   // what is there stays, whatever it holds: the host renews it by itself
 }
 
 // FileState is one that is there.

@@ -100,7 +100,7 @@ func (s *Site) packages(m Machine) step {
 func (s *Site) services(m Machine) step {
 	var all []File
 	for _, f := range packaging.Files() {
-		all = append(all, File{f.Path, f.Text, 0o644, "root"})
+		all = append(all, File{Path: f.Path, Text: f.Text, Mode: 0o644, Owner: "root"})
 	}
 	put := files("install its services", m, all...)
 	return step{
@@ -135,7 +135,7 @@ func files(name string, m Machine, all ...File) step {
 		}
 		return slices.DeleteFunc(slices.Clone(all), func(f File) bool {
 			is, ok := there[f.Path]
-			return ok && is.Sum == sum(f.Text) && is.Mode == f.Mode && is.Owner == f.Owner
+			return ok && (f.Keep || is.Sum == sum(f.Text)) && is.Mode == f.Mode && is.Owner == f.Owner
 		}), nil
 	}
 	return step{
@@ -287,7 +287,9 @@ func (s *Site) newest(ctx context.Context, h config.Host) (time.Time, error) {
 		return time.Time{}, err
 	}
 	for _, f := range list {
-		paths = append(paths, f.Path)
+		if !f.Keep { // what the member renews itself it needs no start for
+			paths = append(paths, f.Path)
+		}
 	}
 	there, err := s.Machines[h.Name].Files(ctx, paths...)
 	var newest time.Time

@@ -1,6 +1,7 @@
 package deploy
 
 import (
+	"bytes"
 	"crypto/rand"
 	"errors"
 	"fmt"
@@ -16,7 +17,7 @@ import (
 	"github.com/google/renameio/v2"
 )
 
-// The directory of the secrets holds the certificate authority (ca), each member's certificate (members/NAME), what authenticates
+// The directory of the secrets holds the certificate authority (ca; sealed too, as the members get it), each member's certificate (members/NAME), what authenticates
 // heartbeats (secret), what changes are made with (token), and the applications' passwords. Each file is made once and then kept:
 // nothing that is in use is ever replaced.
 type secretsDir struct{ config.Deployment }
@@ -57,7 +58,7 @@ func exists(path string) (bool, error) {
 // hasSecrets reports whether all is there. The last file of each kind to be written stands for the kind.
 func hasSecrets(dep config.Deployment) (bool, error) {
 	d := secretsDir{dep}
-	paths := append(d.texts(), filepath.Join(d.ca(), "ca.crt"))
+	paths := append(d.texts(), filepath.Join(d.ca(), "ca.crt"), certs.Sealed(d.ca()))
 	for _, h := range d.Members {
 		paths = append(paths, certs.In(d.member(h.Name)).Cert)
 	}
@@ -106,7 +107,21 @@ func makeSecrets(dep config.Deployment, now time.Time) error {
 			return fmt.Errorf("write %s: %w", path, err)
 		}
 	}
-	return nil
+	return d.seal(ca)
+}
+
+// seal puts the authority beside itself in the form that the members get: with their secret, which they have, they renew their
+// certificates by it.
+func (d secretsDir) seal(ca *certs.CA) error {
+	there, err := exists(certs.Sealed(d.ca()))
+	if err != nil || there {
+		return err
+	}
+	secret, err := os.ReadFile(d.secret())
+	if err != nil {
+		return err
+	}
+	return ca.WriteSealed(d.ca(), bytes.TrimSpace(secret))
 }
 
 // authority is the cluster's, made if there is none. Its certificate is written last: without it nothing was issued yet.
@@ -142,18 +157,20 @@ func memberFiles(dep config.Deployment, name string) ([]File, error) {
 	for _, f := range []struct {
 		from, to string
 		mode     fs.FileMode
+		keep     bool
 	}{
-		{local.CA, there.CA, 0o644}, {local.Key, there.Key, 0o600}, {local.Cert, there.Cert, 0o644},
-		{d.secret(), n.SecretFile, 0o600}, {d.token(), n.TokenFile, 0o600},
+		{local.CA, there.CA, 0o644, true}, {local.Key, there.Key, 0o600, true}, {local.Cert, there.Cert, 0o644, true},
+		{certs.Sealed(d.ca()), certs.Sealed(n.TLSDir), 0o600, true},
+		{d.secret(), n.SecretFile, 0o600, false}, {d.token(), n.TokenFile, 0o600, false},
 	} {
 		text, err := os.ReadFile(f.from)
 		if err != nil {
 			return nil, fmt.Errorf("read what %s needs: %w", name, err)
 		}
-		out = append(out, File{f.to, text, f.mode, "postgres"})
+		out = append(out, File{Path: f.to, Text: text, Mode: f.mode, Owner: "postgres", Keep: f.keep})
 	}
 	// Last: standfast.service starts where it is there, at a boot too.
-	return append(out, File{config.DefaultPath, text, 0o644, "postgres"}), nil
+	return append(out, File{Path: config.DefaultPath, Text: text, Mode: 0o644, Owner: "postgres"}), nil
 }
 
 func password(d config.Deployment, a config.Application) (string, error) {
