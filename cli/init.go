@@ -19,13 +19,20 @@ type initCmd struct {
 	Members []string `arg:"" name:"member=address" help:"Each host, such as pg1=10.0.0.11."`
 	Witness []string `help:"A host that votes and holds no data, such as w1=10.0.0.14; may be repeated." placeholder:"NAME=ADDRESS"`
 	Set     []string `help:"More of the members' files, such as bootstrap.detection=fast; may be repeated." placeholder:"KEY=VALUE" sep:"none"`
-	Out     string   `help:"Where to write; without it ./standfast-CLUSTER." placeholder:"DIR" type:"path"`
+	Out     string   `help:"Where to write; without it ./standfast-CLUSTER, with --here /etc/standfast." placeholder:"DIR" type:"path"`
+	Here    bool     `help:"Set up this host as one of the members, and print a token for each other one to join with."`
+	As      string   `help:"Which member this host is, where its addresses don't tell; with --here." placeholder:"MEMBER"`
+
+	For     time.Duration `help:"How long the tokens are good; with --here." default:"1h" placeholder:"TIME"`
+	hostCmd `embed:""`
 }
 
 func (initCmd) Help() string {
-	return `Writes one directory for each host, with its configuration, certificate and secrets, and one for the certificate authority. Nothing is contacted or started.
+	return `With --here, on the first host: writes /etc/standfast, starts the service if it is installed, and prints what to type on the other hosts, each with a token that is good once.
 
-Example:
+    sudo standfast init --here main pg1=10.0.0.11 pg2=10.0.0.12 pg3=10.0.0.13
+
+Without it: writes one directory for each host, with its configuration, certificate and secrets, and one for the certificate authority. Nothing is contacted or started.
 
     standfast init main pg1=10.0.0.11 pg2=10.0.0.12 pg3=10.0.0.13
 
@@ -45,6 +52,9 @@ func (c *initCmd) Run(a *app) error {
 			}
 			spec.Members = append(spec.Members, config.Member{Name: name, Address: address, Kind: list.kind})
 		}
+	}
+	if c.Here {
+		return c.first(a, spec)
 	}
 	out := c.Out
 	if out == "" {
