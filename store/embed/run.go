@@ -7,6 +7,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"sync"
 	"time"
 
 	"go.etcd.io/etcd/server/v3/embed"
@@ -54,6 +55,11 @@ func Run(ctx context.Context, c Config) error {
 			return fmt.Errorf("run etcd: %w", err)
 		}
 	}
+	bounding, stop := context.WithCancel(ctx)
+	var bound sync.WaitGroup
+	bound.Go(func() { endSilent(bounding) })
+	defer bound.Wait()
+	defer stop()
 	e, err := embed.StartEtcd(config)
 	if err != nil {
 		return fmt.Errorf("run etcd in %s: %w", c.DataDir, err)

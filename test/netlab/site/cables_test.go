@@ -128,6 +128,26 @@ func TestPausedStandby(t *testing.T) {
 	s.unmoved()
 }
 
+// TestHealedCutCounts: a host that was cut off for long enough that TCP sends again only every 25 s counts for the store's majority soon
+// after the cut has healed. Were it not so, the loss of another host would leave writes out until then.
+func TestHealedCutCounts(t *testing.T) {
+	s := begin(t)
+	end := s.strike(cutFromOthers, s.primary)
+	s.reign(soon)
+	s.last(30 * time.Second)
+	end()
+	primary, term, err := cluster.AwaitWhole(all, healTime)
+	ok(t, err)
+	s.term = term
+	end = s.strike(powerLoss, primary)
+	s.reign(soon)
+	end()
+	s.end()
+	if out := s.gaps["all hosts"]; out > 6*time.Second {
+		t.Errorf("writes were out for %.1f s: did the store have no majority for so long?", out.Seconds())
+	}
+}
+
 // TestKilledPostmaster: what it leaves behind must not acknowledge anything any more.
 func TestKilledPostmaster(t *testing.T) {
 	s := begin(t)
