@@ -37,7 +37,7 @@ type commands struct {
 	Run        runCmd        `cmd:"" help:"Run this host's member." group:"Set up"`
 	Node       nodeCmd       `cmd:"" help:"Stop or start this host's member." group:"Set up"`
 	Plan       planCmd       `cmd:"" help:"Look at the hosts that a cluster is to be made of; change nothing." group:"Set up"`
-	Deploy     deployCmd     `cmd:"" help:"Make a running cluster of bare hosts, over ssh." group:"Set up"`
+	Deploy     deployCmd     `cmd:"" aliases:"apply" help:"Make a running cluster of bare hosts, over ssh." group:"Set up"`
 	Validate   validateCmd   `cmd:"" help:"Prove that a deployed cluster is as it should be; on request, by a failover." group:"Set up"`
 	Init       initCmd       `cmd:"" help:"Make a new cluster by hand: its first host, or the files of all." group:"Set up"`
 	Join       joinCmd       `cmd:"" help:"Make this host a member, by a token of another one." group:"Set up"`
@@ -69,13 +69,14 @@ const (
 	Usage       Code = 2 // the command, a file or a value is wrong; nothing was done
 	Unsafe      Code = 3 // refused, because it would be unsafe or makes no sense in the present state; nothing was done
 	Unreachable Code = 4 // no member answers, or no majority
+	Due         Code = 5 // --check: something would be changed; nothing was
 )
 
 const description = `One highly available PostgreSQL of three hosts.
 
 Every command finds its cluster through a member's file: --config, else STANDFAST_CONFIG, else /etc/standfast/standfast.yml, else a playground that runs on this machine.
 
-Exit codes: 0 done · 1 failed · 2 wrong usage or configuration · 3 refused as unsafe · 4 no member or no majority answers`
+Exit codes: 0 done · 1 failed · 2 wrong usage or configuration · 3 refused as unsafe · 4 no member or no majority answers · 5 with --check: something would change`
 
 // exit carries the code out of kong, which calls it after --help.
 type exit struct{ code int }

@@ -1,11 +1,13 @@
 package cli
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io"
 	"log/slog"
 	"os"
+	"os/user"
 	"path/filepath"
 	"strings"
 	"sync"
@@ -22,9 +24,13 @@ import (
 )
 
 type deployCmd struct {
-	File   string `help:"The cluster's description." short:"f" default:"cluster.yml" placeholder:"FILE" type:"path"`
-	DryRun bool   `help:"Look which steps are due, change nothing." name:"dry-run"`
-	Phase  int    `help:"Carry out one phase only, 1 to 5." placeholder:"N"`
+	File   string        `help:"The cluster's description." short:"f" default:"cluster.yml" placeholder:"FILE" type:"path"`
+	DryRun bool          `help:"Look which steps are due, change nothing." name:"dry-run"`
+	Phase  int           `help:"Carry out one phase only, 1 to 5." placeholder:"N"`
+	Wait   time.Duration `help:"How long the cluster may take to become whole." default:"3m" placeholder:"TIME"`
+	Check  bool          `help:"As --dry-run, and exit with 5 if a step is due."`
+	Diff   bool          `help:"Show which lines of files change."`
+	Output string        `help:"text or json." short:"o" enum:"text,json" default:"text"`
 }
 
 func (deployCmd) Help() string {
@@ -40,37 +46,86 @@ Every step looks first whether it is done. Interrupted anywhere, run it again: i
 
 The certificate authority, keys and passwords are kept in ./standfast-CLUSTER beside cluster.yml, and a log of what was done; keep that directory in a safe place.
 
+For Ansible and its like: --check changes nothing and exits with 0 where nothing is due, with 5 where something is; --diff shows the lines that change, secrets left out; -o json tells every step, whether it changed something, and what failed. The command is called apply too.
+
 Examples:
 
     standfast deploy -f cluster.yml --dry-run
-    standfast deploy -f cluster.yml`
+    standfast deploy -f cluster.yml
+    standfast apply -f cluster.yml --check --diff -o json`
 }
 
 func (c *deployCmd) Run(a *app) error {
 	if c.Phase < 0 || c.Phase > 5 {
 		return usage("--phase %d: there are the phases 1 to 5", c.Phase)
 	}
+	if c.Wait <= 0 {
+		return usage("--wait %s: give it some time, such as 3m", c.Wait)
+	}
 	d, err := readDeployment(c.File)
 	if err != nil {
 		return err
 	}
+	c.DryRun = c.DryRun || c.Check
 	log, unlock, err := openLog(d, c.DryRun)
 	if err != nil {
 		return err
 	}
 	defer unlock()
+	began := time.Now()
+	report := &deployReport{Cluster: d.Cluster, Check: c.DryRun}
+	changed, err := c.reachAndDeploy(a, d, log, report)
+	took := time.Since(began)
+	if err != nil {
+		log.Error("ended", "error", err)
+	} else {
+		log.Info("ended", "changed", int(changed))
+	}
+	if c.Output == "json" {
+		err = errors.Join(err, report.write(a.stdout, err, took))
+	} else if err == nil {
+		err = a.deployed(d, c, changed, took)
+	}
+	if err == nil && c.Check && changed > 0 {
+		return &coded{code: Due}
+	}
+	return err
+}
+
+// reachAndDeploy connects, and has the hosts for itself while it changes them.
+func (c *deployCmd) reachAndDeploy(a *app, d config.Deployment, log *slog.Logger, report *deployReport) (changed deploy.Changed, err error) {
 	r, closeAll, err := reach(a.ctx, d)
 	if err != nil {
-		return err
+		return 0, err
 	}
-	began := time.Now()
-	changed, err := c.deploy(a, r, log)
-	if err := errors.Join(err, closeAll()); err != nil {
-		log.Error("ended", "error", err)
-		return err
+	defer func() { err = errors.Join(err, closeAll()) }()
+	if !c.DryRun {
+		release, err := take(a.ctx, r)
+		if err != nil {
+			return 0, err
+		}
+		defer func() { err = errors.Join(err, release()) }()
 	}
-	log.Info("ended", "changed", int(changed))
-	return a.deployed(d, c, changed, time.Since(began))
+	return c.deploy(a, r, log, report)
+}
+
+// take locks the hosts that can be reached; without the others nothing is done.
+func take(ctx context.Context, r reached) (release func() error, err error) {
+	host, err := os.Hostname()
+	if err != nil {
+		host = "an unnamed host"
+	}
+	name := "somebody"
+	if u, err := user.Current(); err == nil {
+		name = u.Username
+	}
+	who := fmt.Sprintf("%s on %s (process %d, cluster %s, since %s)", name, host, os.Getpid(), r.deployment.Cluster, time.Now().Format(time.DateTime))
+	release, err = deploy.Take(ctx, r.plan().Hosts, who)
+	var busy *deploy.BusyError
+	if errors.As(err, &busy) {
+		err = &coded{Unsafe, fmt.Errorf("%w; nothing was changed", err)}
+	}
+	return release, err
 }
 
 // openLog opens the deployment's log, and sees to it that nobody else deploys the same cluster from here. A dry run writes none.
@@ -93,7 +148,7 @@ func openLog(d config.Deployment, dry bool) (*slog.Logger, func(), error) {
 	return slog.New(slog.NewTextHandler(f, nil)), func() { f.Close() }, nil
 }
 
-func (c *deployCmd) deploy(a *app, r reached, log *slog.Logger) (deploy.Changed, error) {
+func (c *deployCmd) deploy(a *app, r reached, log *slog.Logger, told *deployReport) (deploy.Changed, error) {
 	log.Info("began", "file", c.File, "phase", c.Phase)
 	report, err := plan.Look(a.ctx, r.plan())
 	if err != nil {
@@ -102,18 +157,25 @@ func (c *deployCmd) deploy(a *app, r reached, log *slog.Logger) (deploy.Changed,
 	for _, f := range report.Findings {
 		log.Info("looked", "level", f.Level, "host", f.Host, "check", f.Check, "found", f.Text)
 	}
+	told.looked(report)
 	if report.Failed() {
-		a.findings(report.Findings)
+		if c.Output == "text" {
+			a.findings(report.Findings)
+		}
 		return 0, &coded{Unsafe, fmt.Errorf("%d of %d checks failed; nothing was changed", report.Count(plan.Fail), len(report.Findings))}
 	}
 	s, err := r.site(report.Postgres)
 	if err != nil {
 		return 0, err
 	}
+	s.Patience = c.Wait
 	show := a.deployment(log)
 	defer show.end()
 	show.line(fmt.Sprintf("phase 0 look: %d checks passed, %d are unusual", report.Count(plan.Pass), report.Count(plan.Warn)))
-	return deploy.Run(a.ctx, s, deploy.Options{DryRun: c.DryRun, Only: c.Phase, Tell: show.event})
+	return deploy.Run(a.ctx, s, deploy.Options{DryRun: c.DryRun, Only: c.Phase, Diff: c.Diff, Tell: func(e deploy.Event) {
+		told.note(e)
+		show.event(e)
+	}})
 }
 
 // site is what the deployment works on.
@@ -190,6 +252,23 @@ func (p *deployment) event(e deploy.Event) {
 	if text := p.describe(e); text != "" {
 		p.line("  " + text)
 	}
+	for _, d := range e.Diff {
+		p.line("    " + d.Path)
+		for l := range strings.Lines(d.Text) {
+			p.line("      " + p.colour(strings.TrimSuffix(l, "\n")))
+		}
+	}
+}
+
+// colour marks what comes and what goes.
+func (p *deployment) colour(line string) string {
+	switch {
+	case strings.HasPrefix(line, "+"):
+		return p.a.err.good(line)
+	case strings.HasPrefix(line, "-"):
+		return p.a.err.bad(line)
+	}
+	return line
 }
 
 // track keeps the line that lives.

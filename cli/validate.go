@@ -110,6 +110,13 @@ func (c *validateCmd) validate(a *app, r reached, show *deployment) (proof strin
 	if err != nil {
 		return "", err
 	}
+	if c.Failover {
+		release, err := take(a.ctx, r)
+		if err != nil {
+			return "", err
+		}
+		defer func() { err = errors.Join(err, release()) }()
+	}
 	s.Patience = validatePatience
 	err = deploy.Validate(a.ctx, s, c.Failover, func(e deploy.Event) {
 		if e.Phase == 5 && e.State == deploy.Holds {

@@ -14,6 +14,7 @@ import (
 
 	"standfast/config"
 	"standfast/deploy"
+	"standfast/deploy/plan"
 	"standfast/deploy/probe"
 
 	"go.uber.org/goleak"
@@ -261,4 +262,131 @@ func TestRenewedCertificatesStay(t *testing.T) {
 	if f := h.files["/etc/standfast/tls/ca.sealed"]; f.Mode != 0o600 || f.Owner != "postgres" {
 		t.Errorf("the sealed authority is %+v", f)
 	}
+}
+
+// TestCheckShowsWhatWouldChange, line by line, without a secret, and changes nothing.
+func TestCheckShowsWhatWouldChange(t *testing.T) {
+	dir := t.TempDir()
+	w, s := bare(t, dir)
+	_, told, err := run(t, s, deploy.Options{DryRun: true, Diff: true})
+	if err != nil || !strings.Contains(diffs(told), "pg2 /etc/standfast/standfast.yml @@ -0,0 +1") {
+		t.Errorf("on bare hosts (%v):\n%s", err, diffs(told))
+	}
+	if _, _, err := run(t, s, deploy.Options{}); err != nil {
+		t.Fatal(err)
+	}
+	w.budget = 0 // nothing may be changed
+	text := strings.Replace(three, "vip:", "bootstrap: {postgresql: {parameters: {work_mem: 7MB}}}, vip:", 1)
+	if s.Deployment, err = config.ParseDeployment(filepath.Join(dir, "cluster.yml"), []byte(text)); err != nil {
+		t.Fatal(err)
+	}
+	s.Program.Text = []byte("another program")
+	token := filepath.Join(s.Deployment.Secrets, "token")
+	if err := os.WriteFile(token, []byte("hush-hush\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	changed, told, err := run(t, s, deploy.Options{DryRun: true, Diff: true})
+	got := diffs(told)
+	for _, want := range []string{"\n+bootstrap:", "work_mem: 7MB", "pg1 /usr/bin/standfast a program, which changes: SHA-256 ", "pg3 /etc/standfast/token a secret, which changes"} {
+		if !strings.Contains(got, want) {
+			t.Errorf("it does not show %q", want)
+		}
+	}
+	if err != nil || changed == 0 || strings.Contains(got, "hush") {
+		t.Errorf("%d steps (%v):\n%s", changed, err, got)
+	}
+}
+
+// diffs is all that was told of files.
+func diffs(told []deploy.Event) string {
+	var b strings.Builder
+	for _, e := range told {
+		for _, d := range e.Diff {
+			fmt.Fprintln(&b, e.Host, d.Path, d.Text)
+		}
+	}
+	return b.String()
+}
+
+// TestTwoAtOnce: the second is told who is there, has taken nothing, and gets its turn.
+func TestTwoAtOnce(t *testing.T) {
+	w, s := bare(t, t.TempDir())
+	hosts := map[string]plan.Host{}
+	for name, m := range s.Machines {
+		hosts[name] = m
+	}
+	w.hosts["pg2"].taken = "ann"
+	var busy *deploy.BusyError
+	if _, err := deploy.Take(t.Context(), hosts, "ben"); !errors.As(err, &busy) || busy.Host != "pg2" || busy.Who != "ann" {
+		t.Errorf("while ann deploys: %v", err)
+	}
+	if w.hosts["pg1"].taken != "" || w.hosts["pg2"].taken != "ann" {
+		t.Errorf("ben was refused and has pg1 (%q), or ann has lost pg2 (%q)", w.hosts["pg1"].taken, w.hosts["pg2"].taken)
+	}
+	w.hosts["pg2"].taken = ""
+	release, err := deploy.Take(t.Context(), hosts, "ben")
+	if err != nil || w.hosts["pg3"].taken != "ben" {
+		t.Fatalf("%v, pg3 is %q's", err, w.hosts["pg3"].taken)
+	}
+	if err := release(); err != nil || w.hosts["pg1"].taken+w.hosts["pg2"].taken+w.hosts["pg3"].taken != "" {
+		t.Errorf("hosts are not let go: %v", err)
+	}
+}
+
+// TestUnreachableMidway: whatever host goes away and whenever, the others go on to the end of their own steps, nothing is begun that needs all,
+// the host is named, and the run after it has come back ends the deployment.
+func TestUnreachableMidway(t *testing.T) {
+	for budget := range 6 {
+		w, s := bare(t, t.TempDir())
+		gone := &cutOff{machine: w.hosts["pg2"], left: budget}
+		s.Machines["pg2"] = gone
+		_, _, err := run(t, s, deploy.Options{Only: 1})
+		if err == nil || !strings.Contains(err.Error(), "pg2: ") || !errors.Is(err, errCut) {
+			t.Fatalf("after %d changes: %v", budget, err)
+		}
+		for _, name := range []string{"pg1", "pg3"} {
+			if h := w.hosts[name]; h.texts["/usr/bin/standfast"] != "program" || h.unit.Active {
+				t.Errorf("after %d changes: %s: %+v", budget, name, h.unit)
+			}
+		}
+		gone.left = 1 << 30
+		if _, _, err := run(t, s, deploy.Options{}); err != nil {
+			t.Fatalf("after %d changes, then: %v", budget, err)
+		}
+		done(t, w)
+	}
+}
+
+// cutOff is a host whose cable is pulled after some changes.
+type cutOff struct {
+	*machine
+	left int
+}
+
+func (c *cutOff) gone() error {
+	if c.left--; c.left < 0 {
+		return errCut
+	}
+	return nil
+}
+
+func (c *cutOff) Write(ctx context.Context, f deploy.File) error {
+	if err := c.gone(); err != nil {
+		return err
+	}
+	return c.machine.Write(ctx, f)
+}
+
+func (c *cutOff) Install(ctx context.Context, packages ...string) error {
+	if err := c.gone(); err != nil {
+		return err
+	}
+	return c.machine.Install(ctx, packages...)
+}
+
+func (c *cutOff) Reload(ctx context.Context) error {
+	if err := c.gone(); err != nil {
+		return err
+	}
+	return c.machine.Reload(ctx)
 }

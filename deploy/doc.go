@@ -19,6 +19,8 @@ type Machine interface {
 	plan.Host
 	// Files describes those of the paths that exist.
 	Files(ctx context.Context, paths ...string) (map[string]FileState, error)
+	// Read gives the text of a file.
+	Read(ctx context.Context, path string) ([]byte, error)
 	// Write replaces a file whole, synced, with its owner and mode; a directory that is missing is made with mode 0755 and the
 	// same owner. What is written goes in through standard input.
 	Write(ctx context.Context, f File) error
@@ -81,7 +83,8 @@ type Site struct {
 // Options of a run.
 type Options struct {
 	DryRun bool
-	Only   int // one phase; 0: all
+	Only   int  // one phase; 0: all
+	Diff   bool // tell what a step changes in files
 	Tell   func(Event)
 }
 
@@ -109,6 +112,7 @@ type Event struct {
 	Text  string // what a checkpoint has seen
 	Took  time.Duration
 	Err   error
+	Diff  []Diff // of files, where Options ask for it and the step was not done
 }
 
 // StepError is a step that failed.

@@ -46,9 +46,9 @@ func (s *Site) install() phase {
 func (s *Site) user(m Machine) step {
 	const name = "postgres" // whom the units run as
 	return step{
-		"make the user " + name,
-		func(ctx context.Context) (bool, error) { return m.HasUser(ctx, name) },
-		func(ctx context.Context) error { return m.AddUser(ctx, name) },
+		name: "make the user " + name,
+		done: func(ctx context.Context) (bool, error) { return m.HasUser(ctx, name) },
+		do:   func(ctx context.Context) error { return m.AddUser(ctx, name) },
 	}
 }
 
@@ -67,12 +67,12 @@ func (s *Site) setAside(m Machine) step {
 		return nil, nil
 	}
 	return step{
-		"set the distribution's empty cluster aside",
-		func(ctx context.Context) (bool, error) {
+		name: "set the distribution's empty cluster aside",
+		done: func(ctx context.Context) (bool, error) {
 			server, err := empty(ctx)
 			return server == nil, err
 		},
-		func(ctx context.Context) error {
+		do: func(ctx context.Context) error {
 			server, err := empty(ctx)
 			if err != nil || server == nil {
 				return err
@@ -85,15 +85,15 @@ func (s *Site) setAside(m Machine) step {
 func (s *Site) packages(m Machine) step {
 	wanted := []string{"postgresql-" + s.Postgres, "polkitd"}
 	return step{
-		"install PostgreSQL " + s.Postgres,
-		func(ctx context.Context) (bool, error) {
+		name: "install PostgreSQL " + s.Postgres,
+		done: func(ctx context.Context) (bool, error) {
 			a, err := m.Ask(ctx, probe.Request{Look: &probe.Look{}})
 			if err != nil {
 				return false, err
 			}
 			return !slices.ContainsFunc(wanted, func(p string) bool { return a.Facts.Packages[p] == "" }), nil
 		},
-		func(ctx context.Context) error { return m.Install(ctx, wanted...) },
+		do: func(ctx context.Context) error { return m.Install(ctx, wanted...) },
 	}
 }
 
@@ -104,8 +104,8 @@ func (s *Site) services(m Machine) step {
 	}
 	put := files("install its services", m, all...)
 	return step{
-		put.name,
-		func(ctx context.Context) (bool, error) {
+		name: put.name, diff: put.diff,
+		done: func(ctx context.Context) (bool, error) {
 			done, err := put.done(ctx)
 			if err != nil || !done {
 				return false, err
@@ -113,7 +113,7 @@ func (s *Site) services(m Machine) step {
 			u, err := m.Unit(ctx, packaging.Unit)
 			return !u.Stale, err
 		},
-		func(ctx context.Context) error {
+		do: func(ctx context.Context) error {
 			if err := put.do(ctx); err != nil {
 				return err
 			}
@@ -124,28 +124,34 @@ func (s *Site) services(m Machine) step {
 
 // files brings files to be as they are given; what is so already is left alone.
 func files(name string, m Machine, all ...File) step {
-	differing := func(ctx context.Context) ([]File, error) {
+	differing := func(ctx context.Context) (list []File, there map[string]FileState, err error) {
 		var paths []string
 		for _, f := range all {
 			paths = append(paths, f.Path)
 		}
-		there, err := m.Files(ctx, paths...)
-		if err != nil {
-			return nil, err
+		if there, err = m.Files(ctx, paths...); err != nil {
+			return nil, nil, err
 		}
 		return slices.DeleteFunc(slices.Clone(all), func(f File) bool {
 			is, ok := there[f.Path]
 			return ok && (f.Keep || is.Sum == sum(f.Text)) && is.Mode == f.Mode && is.Owner == f.Owner
-		}), nil
+		}), there, nil
 	}
 	return step{
-		name,
-		func(ctx context.Context) (bool, error) {
-			list, err := differing(ctx)
+		name: name,
+		done: func(ctx context.Context) (bool, error) {
+			list, _, err := differing(ctx)
 			return len(list) == 0, err
 		},
-		func(ctx context.Context) error {
-			list, err := differing(ctx)
+		diff: func(ctx context.Context) ([]Diff, error) {
+			list, there, err := differing(ctx)
+			if err != nil {
+				return nil, err
+			}
+			return differences(ctx, m, there, list)
+		},
+		do: func(ctx context.Context) error {
+			list, _, err := differing(ctx)
 			if err != nil {
 				return err
 			}
@@ -204,9 +210,9 @@ func (s *Site) found() phase {
 
 func (s *Site) secrets() step {
 	return step{
-		"make certificates and secrets in " + s.Deployment.Secrets,
-		func(context.Context) (bool, error) { return hasSecrets(s.Deployment) },
-		func(context.Context) error { return makeSecrets(s.Deployment, s.Now()) },
+		name: "make certificates and secrets in " + s.Deployment.Secrets,
+		done: func(context.Context) (bool, error) { return hasSecrets(s.Deployment) },
+		do:   func(context.Context) error { return makeSecrets(s.Deployment, s.Now()) },
 	}
 }
 
@@ -221,27 +227,43 @@ func (s *Site) settings(h config.Host) step {
 		return use(files("", m, list...))
 	}
 	return step{
-		"put its configuration and secrets there",
-		func(ctx context.Context) (done bool, err error) {
+		name: "put its configuration and secrets there",
+		done: func(ctx context.Context) (done bool, err error) {
 			if made, err := hasSecrets(s.Deployment); err != nil || !made {
 				return false, err
 			}
 			err = with(func(st step) error { done, err = st.done(ctx); return err })
 			return done, err
 		},
-		func(ctx context.Context) error { return with(func(st step) error { return st.do(ctx) }) },
+		do: func(ctx context.Context) error { return with(func(st step) error { return st.do(ctx) }) },
+		diff: func(ctx context.Context) (list []Diff, err error) {
+			if made, err := hasSecrets(s.Deployment); err != nil || !made {
+				return s.firstSettings(h), err
+			}
+			err = with(func(st step) error { list, err = st.diff(ctx); return err })
+			return list, err
+		},
 	}
+}
+
+// firstSettings is what can be told of them before there are secrets.
+func (s *Site) firstSettings(h config.Host) []Diff {
+	text, err := s.Deployment.RenderNode(h.Name)
+	if err != nil {
+		return nil // the step itself says why
+	}
+	return []Diff{{config.DefaultPath, unified(nil, text)}}
 }
 
 func (s *Site) start(h config.Host) step {
 	m := s.Machines[h.Name]
 	return step{
-		"start standfast",
-		func(ctx context.Context) (bool, error) {
+		name: "start standfast",
+		done: func(ctx context.Context) (bool, error) {
 			u, err := m.Unit(ctx, packaging.Unit)
 			return u.Active && u.Enabled, err
 		},
-		func(ctx context.Context) error {
+		do: func(ctx context.Context) error {
 			newest, err := s.newest(ctx, h)
 			if err != nil {
 				return err
@@ -256,8 +278,8 @@ func (s *Site) start(h config.Host) step {
 func (s *Site) renew(h config.Host) step {
 	m := s.Machines[h.Name]
 	return step{
-		"run what is installed on " + h.Name,
-		func(ctx context.Context) (bool, error) {
+		name: "run what is installed on " + h.Name,
+		done: func(ctx context.Context) (bool, error) {
 			u, err := m.Unit(ctx, packaging.Unit)
 			if err != nil || !u.Active {
 				return false, err
@@ -265,7 +287,7 @@ func (s *Site) renew(h config.Host) step {
 			newest, err := s.newest(ctx, h)
 			return u.Since.After(newest), err
 		},
-		func(ctx context.Context) error {
+		do: func(ctx context.Context) error {
 			newest, err := s.newest(ctx, h)
 			if err != nil {
 				return err

@@ -13,6 +13,8 @@ type step struct {
 	// done looks, and changes nothing. It is asked before do, and after.
 	done func(ctx context.Context) (bool, error)
 	do   func(ctx context.Context) error
+	// diff tells what do would change in files; nil: nothing.
+	diff func(ctx context.Context) ([]Diff, error)
 }
 
 // check is one thing that a checkpoint proves by doing it. The text says what was seen.
@@ -156,7 +158,7 @@ func (r *runner) steps(ctx context.Context, p phase, host string, list []step) e
 	for _, s := range list {
 		e := Event{Phase: p.number, Title: p.title, Host: host, Step: s.name}
 		began := time.Now()
-		state, err := r.step(ctx, e, s)
+		state, err := r.step(ctx, &e, s)
 		e.State, e.Took = state, time.Since(began)
 		if err != nil {
 			if ctx.Err() != nil {
@@ -174,8 +176,11 @@ func (r *runner) steps(ctx context.Context, p phase, host string, list []step) e
 // errNoEffect is a step that ended well and is not done.
 var errNoEffect = errors.New("it ended without an error, and is not done")
 
-func (r *runner) step(ctx context.Context, e Event, s step) (State, error) {
+func (r *runner) step(ctx context.Context, e *Event, s step) (State, error) {
 	done, err := s.done(ctx)
+	if err == nil && !done && r.o.Diff && s.diff != nil {
+		e.Diff, err = s.diff(ctx)
+	}
 	switch {
 	case err != nil:
 		return Failure, err
@@ -185,7 +190,7 @@ func (r *runner) step(ctx context.Context, e Event, s step) (State, error) {
 		return Would, nil
 	}
 	e.State = Begins
-	r.tell(e)
+	r.tell(*e)
 	if err := s.do(ctx); err != nil {
 		return Failure, err
 	}

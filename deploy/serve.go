@@ -114,11 +114,11 @@ func (s *Site) ask(ctx context.Context, sql string) (bool, error) {
 // role makes one that can log in. One that is there keeps its password.
 func (s *Site) role(a config.Application) step {
 	return step{
-		"make the role " + a.Role,
-		func(ctx context.Context) (bool, error) {
+		name: "make the role " + a.Role,
+		done: func(ctx context.Context) (bool, error) {
 			return s.ask(ctx, fmt.Sprintf("SELECT EXISTS (SELECT FROM pg_roles WHERE rolname = %s AND rolcanlogin);", pgconf.Literal(a.Role)))
 		},
-		func(ctx context.Context) error {
+		do: func(ctx context.Context) error {
 			word, err := password(s.Deployment, a)
 			if err != nil {
 				return err
@@ -136,11 +136,11 @@ func (s *Site) role(a config.Application) step {
 
 func (s *Site) database(a config.Application) step {
 	return step{
-		"make the database " + a.Database,
-		func(ctx context.Context) (bool, error) {
+		name: "make the database " + a.Database,
+		done: func(ctx context.Context) (bool, error) {
 			return s.ask(ctx, fmt.Sprintf("SELECT EXISTS (SELECT FROM pg_database WHERE datname = %s);", pgconf.Literal(a.Database)))
 		},
-		func(ctx context.Context) error {
+		do: func(ctx context.Context) error {
 			_, err := s.atPrimary(ctx, fmt.Sprintf("CREATE DATABASE %s OWNER %s;", pgconf.Identifier(a.Database), pgconf.Identifier(a.Role)))
 			return err
 		},

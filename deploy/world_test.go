@@ -57,6 +57,7 @@ type machine struct {
 	servers  []probe.Server
 	unit     deploy.Unit
 	starts   int
+	taken    string // by whom
 }
 
 var errCut = errors.New("the connection was lost")
@@ -87,6 +88,12 @@ func (m *machine) Files(_ context.Context, paths ...string) (map[string]deploy.F
 		}
 	}
 	return out, nil
+}
+
+func (m *machine) Read(_ context.Context, path string) ([]byte, error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return []byte(m.texts[path]), nil
 }
 
 func (m *machine) Write(_ context.Context, f deploy.File) error {
@@ -236,8 +243,23 @@ func (m *machine) SQL(_ context.Context, database, sql string) (out string, err 
 	return "", nil
 }
 
-func (m *machine) Hold(context.Context, probe.Request) (probe.Answer, func() error, error) {
-	return probe.Answer{}, nil, errors.New("nothing is held in a deployment")
+// Hold locks the host, which is all that is held in a deployment.
+func (m *machine) Hold(_ context.Context, r probe.Request) (probe.Answer, func() error, error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	switch {
+	case r.Lock == "":
+		return probe.Answer{}, nil, errors.New("nothing else is held in a deployment")
+	case m.taken != "":
+		return probe.Answer{Lock: m.taken}, func() error { return nil }, nil
+	}
+	m.taken = r.Lock
+	return probe.Answer{}, func() error {
+		m.mu.Lock()
+		defer m.mu.Unlock()
+		m.taken = ""
+		return nil
+	}, nil
 }
 
 func (m *machine) Ask(ctx context.Context, r probe.Request) (probe.Answer, error) {

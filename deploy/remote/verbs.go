@@ -59,6 +59,11 @@ func (m *Machine) Files(ctx context.Context, paths ...string) (map[string]deploy
 	return found, nil
 }
 
+// Read gives a file's text.
+func (m *Machine) Read(ctx context.Context, path string) ([]byte, error) {
+	return m.shell.Run(ctx, "cat "+quote(path), nil)
+}
+
 // Write sends a file. It takes its place only when all of it has come: a connection that breaks looks like an end.
 //
 // The directory may be its owner's, who is not to lead root anywhere else by putting a link there: the new file is one that was not

@@ -9,6 +9,7 @@ import (
 	"flag"
 	"fmt"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"regexp"
 	"strings"
@@ -52,10 +53,11 @@ func TestDeploy(t *testing.T) {
 			t.Errorf("a dry run leaves %q (%v)", out, err)
 		}
 	})
-	// The first attempt is killed while packages are installed, the second when the first agent has been started.
 	if !*straight {
-		killAt(t, "install PostgreSQL", 500*time.Millisecond)
-		killAt(t, "put its configuration and secrets there", 0)
+		t.Run("killed while packages are installed", func(t *testing.T) { killAt(t, "install PostgreSQL", 500*time.Millisecond) })
+		t.Run("a host goes away midway", hostGoesAway)
+		t.Run("killed when the first agent is to start", func(t *testing.T) { killAt(t, "put its configuration and secrets there", 0) })
+		t.Run("a disk fills up midway", diskFillsUp)
 	}
 	t.Run("to the end", func(t *testing.T) {
 		began := time.Now()
@@ -76,6 +78,9 @@ func TestDeploy(t *testing.T) {
 			t.Errorf("agents were restarted: %s, then %s", before, after)
 		}
 	})
+	t.Run("check", check)
+	t.Run("another cluster is there", anotherCluster)
+	t.Run("somebody else deploys", somebodyElse)
 	t.Run("the application", application)
 	t.Run("validate", validate)
 	t.Run("secrets are secret", secrets)
@@ -157,28 +162,117 @@ func logs(t *testing.T) {
 // killAt kills a deployment, and its connections with it, some time after it has entered a step: its log names the steps that ended.
 func killAt(t *testing.T, step string, after time.Duration) {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(all, 8*time.Minute)
-	defer cancel()
-	cmd := admin.Command(ctx, "deploy")
-	out, err := cmd.StderrPipe()
-	ok(t, err)
-	ok(t, cmd.Start())
 	before := map[string]string{"install PostgreSQL": "set the distribution's empty cluster aside"}[step]
 	if before == "" {
 		before = step
 	}
-	killed := false
+	strike(t, before, func(cmd *exec.Cmd) {
+		time.Sleep(after) // so that it is in the middle of the next step
+		ok(t, cmd.Process.Signal(syscall.SIGKILL))
+	})
+}
+
+// strike begins a deployment, does something when it first speaks of a step, and returns how it ended.
+func strike(t *testing.T, at string, do func(cmd *exec.Cmd), args ...string) (code int, said string) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(all, 8*time.Minute)
+	defer cancel()
+	cmd := admin.Command(ctx, append([]string{"deploy"}, args...)...)
+	out, err := cmd.StderrPipe()
+	ok(t, err)
+	ok(t, cmd.Start())
+	struck := false
 	for lines := bufio.NewScanner(out); lines.Scan(); {
 		t.Log(lines.Text())
-		if !killed && strings.Contains(lines.Text(), before) {
-			time.Sleep(after) // so that it is in the middle of the next step
-			ok(t, cmd.Process.Signal(syscall.SIGKILL))
-			killed = true
+		said += lines.Text() + "\n"
+		if !struck && strings.Contains(lines.Text(), at) {
+			do(cmd)
+			struck = true
 		}
 	}
-	_ = cmd.Wait() // it was killed
-	if !killed {
-		t.Fatalf("the deployment ended before %q", step)
+	_ = cmd.Wait() // its code says it
+	if !struck {
+		t.Fatalf("the deployment ended before %q", at)
+	}
+	return cmd.ProcessState.ExitCode(), said
+}
+
+// hostGoesAway: the others come to the end of their own steps, the host is named, and nothing is begun that needs all.
+func hostGoesAway(t *testing.T) {
+	lab := admin.Lab
+	pg3 := lab.Hosts[2]
+	began := time.Now()
+	code, said := strike(t, "set the distribution's empty cluster aside", func(*exec.Cmd) { ok(t, lab.Cut(all, pg3)) })
+	ok(t, lab.Mend(all, pg3))
+	t.Logf("took %s", time.Since(began).Round(time.Millisecond))
+	if code != 1 || !strings.Contains(said, "phase 1: pg3: ") || !strings.Contains(said, "connection was lost") {
+		t.Errorf("it exits with %d", code)
+	}
+	for _, h := range lab.Hosts[:2] {
+		_, err := h.Shell(all, "test -x /usr/bin/standfast; test ! -e /etc/standfast/standfast.yml")
+		if err != nil {
+			t.Errorf("%s is not at the end of phase 1: %v", h.Name, err)
+		}
+	}
+}
+
+// diskFillsUp: the member that has no room is named; where there is room again, the next run ends what this one began.
+func diskFillsUp(t *testing.T) {
+	pg2 := admin.Lab.Hosts[1]
+	code, said := strike(t, "phase 1", func(*exec.Cmd) { ok(t, pg2.FillDisk(4<<20)) }, "--wait", "20s")
+	ok(t, pg2.FreeDisk())
+	if code != 1 || !strings.Contains(said, "pg2") || !strings.Contains(said, "standfast:") {
+		t.Errorf("it exits with %d", code)
+	}
+}
+
+// check: where all is done nothing is due; a change is shown, with a code of its own, and not made.
+func check(t *testing.T) {
+	code, said, err := admin.Standfast(all, "apply", "--check", "-o", "json")
+	ok(t, err)
+	if code != 0 || !strings.Contains(said, `"changed": false`) {
+		t.Errorf("with nothing due it exits with %d:\n%s", code, said)
+	}
+	before := agents(t)
+	ok(t, admin.Describe(strings.Replace(whole, "work_mem: 7MB", "work_mem: 8MB", 1)))
+	code, said, err = admin.Standfast(all, "apply", "--check", "--diff", "-o", "json")
+	ok(t, err)
+	if code != 5 || !strings.Contains(said, `"changed": true`) || strings.Count(said, "/etc/standfast/standfast.yml") < 3 || !strings.Contains(said, "work_mem: 8MB") {
+		t.Errorf("with a change it exits with %d:\n%s", code, said)
+	}
+	ok(t, admin.Describe(whole))
+	if said := run0(t, "deploy"); !strings.Contains(said, "nothing was to be done") || agents(t) != before {
+		t.Errorf("a check has changed something:\n%s", said)
+	}
+}
+
+// anotherCluster is refused, and named.
+func anotherCluster(t *testing.T) {
+	path := filepath.Join(admin.Dir, "other.yml")
+	text, err := os.ReadFile(filepath.Join(admin.Dir, "cluster.yml"))
+	ok(t, err)
+	ok(t, os.WriteFile(path, []byte(strings.Replace(string(text), "cluster: main", "cluster: other", 1)), 0o600))
+	before := agents(t)
+	code, said, err := admin.Standfast(all, "deploy", "-f", path)
+	ok(t, err)
+	if code != 3 || strings.Count(said, "is a member of the cluster main") != 3 || agents(t) != before {
+		t.Errorf("it exits with %d:\n%s", code, said)
+	}
+}
+
+// somebodyElse has a host locked, from another machine.
+func somebodyElse(t *testing.T) {
+	pg2 := admin.Lab.Hosts[1]
+	_, err := pg2.Shell(all, "echo 'ann on laptop' >/run/standfast-deploy.lock; setsid flock -F -n /run/standfast-deploy.lock sleep 1000 >/dev/null 2>&1 & echo $! >/run/squatter")
+	ok(t, err)
+	t.Cleanup(func() {
+		_, err := pg2.Shell(all, "kill $(cat /run/squatter)")
+		ok(t, err)
+	})
+	code, said, err := admin.Standfast(all, "deploy")
+	ok(t, err)
+	if code != 3 || !strings.Contains(said, "pg2 is being deployed to already, by ann on laptop") {
+		t.Errorf("it exits with %d:\n%s", code, said)
 	}
 }
 
