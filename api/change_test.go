@@ -68,6 +68,9 @@ func (o *operator) Pause(ctx context.Context, r PauseRequest, p func(Progress)) 
 func (o *operator) Resume(ctx context.Context, r ResumeRequest, p func(Progress)) error {
 	return o.do(ctx, r, p)
 }
+func (o *operator) RenewCertificate(ctx context.Context, r RenewRequest, p func(Progress)) error {
+	return o.do(ctx, r, p)
+}
 func (o *operator) AddMember(ctx context.Context, r AddMemberRequest, p func(Progress)) error {
 	return o.do(ctx, r, p)
 }

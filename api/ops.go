@@ -14,7 +14,7 @@ import (
 // the way; errors made with Errorf choose the HTTP status, any other is a 500. ctx ends when the client has gone
 // or the server stops: that ends the watching, and does not undo a step already taken.
 //
-// Restart, Reload and Reinitialize concern the member that is asked; the others the cluster, whichever member is asked.
+// Restart, Reload, Reinitialize and RenewCertificate concern the member that is asked; the others the cluster, whichever member is asked.
 type Ops interface {
 	Switchover(ctx context.Context, r SwitchoverRequest, progress func(Progress)) error
 	CancelSwitchover(ctx context.Context, r CancelRequest, progress func(Progress)) error // NotFound if none is pending
@@ -22,6 +22,7 @@ type Ops interface {
 	Restart(ctx context.Context, r RestartRequest, progress func(Progress)) error
 	Reload(ctx context.Context, r ReloadRequest, progress func(Progress)) error
 	Reinitialize(ctx context.Context, r ReinitializeRequest, progress func(Progress)) error
+	RenewCertificate(ctx context.Context, r RenewRequest, progress func(Progress)) error
 	Pause(ctx context.Context, r PauseRequest, progress func(Progress)) error
 	Resume(ctx context.Context, r ResumeRequest, progress func(Progress)) error
 	Config(ctx context.Context) (ClusterConfig, error)
@@ -95,6 +96,12 @@ type ReinitializeRequest struct {
 	By
 	Member string `json:"member,omitempty"` // refused with 409 unless it is the one asked
 	Force  bool   `json:"force,omitempty"`  // also while another attempt is under way, which is ended
+}
+
+// RenewRequest gives the member a new key and certificate. Members do so by themselves in time.
+type RenewRequest struct {
+	By
+	Member string `json:"member,omitempty"` // refused with 409 unless it is the one asked
 }
 
 // DefaultPause is how long a pause lasts that does not say.

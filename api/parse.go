@@ -264,6 +264,15 @@ func parseConfig(c *changes, r *parsed) (act, error) {
 	return func(ctx context.Context, p func(Progress)) error { return c.ops.SetConfig(ctx, q, p) }, nil
 }
 
+func parseRenew(c *changes, r *parsed) (act, error) {
+	q := RenewRequest{}
+	if err := decode(r.body, &q); err != nil {
+		return nil, err
+	}
+	q.By = r.by
+	return func(ctx context.Context, p func(Progress)) error { return c.ops.RenewCertificate(ctx, q, p) }, nil
+}
+
 func parseAddMember(c *changes, r *parsed) (act, error) {
 	q := AddMemberRequest{}
 	if err := decode(r.body, &q); err != nil {

@@ -40,6 +40,17 @@ func (ca *CA) Pin() Pin { return pinOf(ca.cert) }
 
 func pinOf(cert *x509.Certificate) Pin { return sha256.Sum256(cert.RawSubjectPublicKeyInfo) }
 
+// All reads every certificate of a PEM text that can be read.
+func All(text []byte) []*x509.Certificate {
+	var out []*x509.Certificate
+	for _, b := range blocks(text) {
+		if c, err := x509.ParseCertificate(b); err == nil {
+			out = append(out, c)
+		}
+	}
+	return out
+}
+
 // Trusts reports whether the authority is among those of a PEM text.
 func Trusts(text []byte, ca *CA) bool {
 	for _, b := range blocks(text) {

@@ -39,6 +39,7 @@ type commands struct {
 	Plan       planCmd       `cmd:"" help:"Look at the hosts that a cluster is to be made of; change nothing." group:"Set up"`
 	Deploy     deployCmd     `cmd:"" aliases:"apply" help:"Make a running cluster of bare hosts, over ssh." group:"Set up"`
 	Validate   validateCmd   `cmd:"" help:"Prove that a deployed cluster is as it should be; on request, by a failover." group:"Set up"`
+	Cert       certCmd       `cmd:"" help:"Show or renew the members' certificates." group:"Change"`
 	Init       initCmd       `cmd:"" help:"Make a new cluster by hand: its first host, or the files of all." group:"Set up"`
 	Join       joinCmd       `cmd:"" help:"Make this host a member, by a token of another one." group:"Set up"`
 	Token      tokenCmd      `cmd:"" help:"Make, show and revoke tokens." group:"Set up"`

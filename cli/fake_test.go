@@ -91,6 +91,14 @@ func (m *member) Resume(_ context.Context, _ api.ResumeRequest, say func(api.Pro
 	return nil
 }
 
+func (m *member) RenewCertificate(_ context.Context, _ api.RenewRequest, say func(api.Progress)) error {
+	if m.condition == "no authority" && m.name == "pg2" {
+		return api.Errorf(api.Unavailable, "find the certificate authority: no majority")
+	}
+	say(api.Progress{Text: m.name + " has a new certificate, good until 2027-11-24"})
+	return nil
+}
+
 func (m *member) AddMember(_ context.Context, r api.AddMemberRequest, say func(api.Progress)) error {
 	say(api.Progress{Text: r.Member.Name + " is a member"})
 	return nil

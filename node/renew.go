@@ -8,6 +8,7 @@ import (
 	"os"
 	"time"
 
+	"standfast/api"
 	"standfast/certs"
 )
 
@@ -85,4 +86,21 @@ func (n *Node) renew(ctx context.Context, old *x509.Certificate, now time.Time) 
 		}
 	}
 	return fresh, nil
+}
+
+// RenewCertificate is what an operator asks for who does not want to wait until it is due.
+func (n *Node) RenewCertificate(ctx context.Context, r api.RenewRequest, progress func(api.Progress)) error {
+	if err := n.concernsMe(r.Member); err != nil {
+		return err
+	}
+	old, err := n.tls.files.Leaf()
+	if err != nil {
+		return api.Errorf(api.Internal, "%w", err)
+	}
+	fresh, err := n.renew(ctx, old, time.Now())
+	if err != nil {
+		return api.Errorf(api.Unavailable, "renew the certificate of %s: %w", n.cfg.Name, err)
+	}
+	progress(api.Progress{Member: n.cfg.Name, Step: "certificate", Text: n.cfg.Name + " has a new certificate, good until " + fresh.NotAfter.UTC().Format(time.DateOnly)})
+	return nil
 }

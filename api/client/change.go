@@ -53,6 +53,11 @@ func (c *Client) Reinitialize(ctx context.Context, r api.ReinitializeRequest, pr
 	return c.member(ctx, r.Member, "/reinitialize", r, progress)
 }
 
+// RenewCertificate gives r.Member a new key and certificate.
+func (c *Client) RenewCertificate(ctx context.Context, r api.RenewRequest, progress func(api.Progress)) error {
+	return c.member(ctx, r.Member, "/certificate", r, progress)
+}
+
 // Pause stops automatic failover for r.For, or api.DefaultPause.
 func (c *Client) Pause(ctx context.Context, r api.PauseRequest, progress func(api.Progress)) error {
 	body := map[string]string{}

@@ -87,6 +87,9 @@ func (m *member) Resume(ctx context.Context, r api.ResumeRequest, p func(api.Pro
 func (m *member) SetConfig(ctx context.Context, r api.ConfigRequest, p func(api.Progress)) error {
 	return m.note(ctx, r, p)
 }
+func (m *member) RenewCertificate(ctx context.Context, r api.RenewRequest, p func(api.Progress)) error {
+	return m.note(ctx, r, p)
+}
 func (m *member) AddMember(ctx context.Context, r api.AddMemberRequest, p func(api.Progress)) error {
 	return m.note(ctx, r, p)
 }
