@@ -3,6 +3,7 @@
 package system
 
 import (
+	"bytes"
 	"context"
 	"fmt"
 	"net"
@@ -68,6 +69,7 @@ func TestByHand(t *testing.T) {
 			}
 		}
 	}
+	h.rotate(cl)
 	logs, err := filepath.Glob(filepath.Join(h.dir, "*.log"))
 	must(t, err)
 	for _, log := range logs {
@@ -81,6 +83,59 @@ func TestByHand(t *testing.T) {
 	}
 }
 
+// rotate gives all members new certificates: every part shows its new one, connections are made by it, and nothing was restarted.
+func (h *hand) rotate(cl *ops.Cluster) {
+	h.t.Helper()
+	before, running := h.certificates(cl), h.running(cl)
+	h.run(0, "", "--config", h.file("pg2"), "cert", "rotate")
+	after := h.certificates(cl)
+	for name, c := range after {
+		if bytes.Equal(c, before[name]) {
+			h.t.Errorf("%s has its old certificate", name)
+		}
+	}
+	if now := h.running(cl); now != running {
+		h.t.Errorf("something was restarted or replaced: %s, then %s", running, now)
+	}
+	h.run(0, "", "--config", h.file("pg2"), "switchover") // everybody connects anew
+	h.whole().Close()
+}
+
+// certificates are the members' own, all of which their servers show.
+func (h *hand) certificates(cl *ops.Cluster) map[string][]byte {
+	h.t.Helper()
+	shown, authorities, err := cl.Certificates(all)
+	must(h.t, err)
+	if len(shown) != 3 || len(authorities) != 1 {
+		h.t.Fatalf("%d members, %d authorities", len(shown), len(authorities))
+	}
+	out := map[string][]byte{}
+	for _, c := range shown {
+		if c.Error != "" || len(c.Stale) > 0 || time.Until(c.Until) < 360*24*time.Hour {
+			h.t.Errorf("%+v", c)
+		}
+		out[c.Member], err = os.ReadFile(filepath.Join(h.home(c.Member), "tls", "member.crt"))
+		must(h.t, err)
+	}
+	return out
+}
+
+// running tells the term and the servers' processes.
+func (h *hand) running(cl *ops.Cluster) string {
+	h.t.Helper()
+	st, _, err := cl.Status(all)
+	must(h.t, err)
+	said := fmt.Sprintf("term %d of %s", st.Term, st.Primary)
+	for _, name := range []string{"pg1", "pg2", "pg3"} {
+		pid, err := os.ReadFile(filepath.Join(h.state(name), "data", "postmaster.pid"))
+		must(h.t, err)
+		first, _, _ := strings.Cut(string(pid), "\n")
+		said += ", " + name + " " + first
+	}
+	return said
+}
+
+func (h *hand) file(name string) string  { return filepath.Join(h.home(name), "standfast.yml") }
 func (h *hand) home(name string) string  { return filepath.Join(h.dir, name) }
 func (h *hand) state(name string) string { return filepath.Join(h.dir, name+"-state") }
 
@@ -108,7 +163,7 @@ func (h *hand) start(name string) {
 	h.t.Helper()
 	log, err := os.Create(filepath.Join(h.dir, name+".log"))
 	must(h.t, err)
-	cmd := exec.Command(rig.Binary(), "run", "--config", filepath.Join(h.home(name), "standfast.yml"), "--until-eof")
+	cmd := exec.Command(rig.Binary(), "run", "--config", h.file(name), "--until-eof")
 	cmd.Stdout, cmd.Stderr = log, log
 	alive, err := cmd.StdinPipe()
 	must(h.t, err)
@@ -139,7 +194,7 @@ func (h *hand) listens(address string) {
 // whole waits until one member takes writes and both others count.
 func (h *hand) whole() *ops.Cluster {
 	h.t.Helper()
-	n, err := config.LoadNode(filepath.Join(h.home("pg1"), "standfast.yml"), nil, nil)
+	n, err := config.LoadNode(h.file("pg1"), nil, nil)
 	must(h.t, err)
 	cl, err := ops.Connect(n)
 	must(h.t, err)
@@ -148,4 +203,3 @@ func (h *hand) whole() *ops.Cluster {
 	must(h.t, rig.Await(ctx, cl.Client, "the cluster is whole", rig.WholeOf([]string{"pg1", "pg2", "pg3"})))
 	return cl
 }
-
