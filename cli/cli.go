@@ -37,6 +37,7 @@ type commands struct {
 	Run        runCmd        `cmd:"" help:"Run this host's member." group:"Set up"`
 	Node       nodeCmd       `cmd:"" help:"Stop or start this host's member." group:"Set up"`
 	Plan       planCmd       `cmd:"" help:"Look at the hosts that a cluster is to be made of; change nothing." group:"Set up"`
+	Bundle     bundleCmd     `cmd:"" help:"Make one file of all that hosts without a mirror need." group:"Set up"`
 	Deploy     deployCmd     `cmd:"" aliases:"apply" help:"Make a running cluster of bare hosts, over ssh." group:"Set up"`
 	Validate   validateCmd   `cmd:"" help:"Prove that a deployed cluster is as it should be; on request, by a failover." group:"Set up"`
 	Cert       certCmd       `cmd:"" help:"Show or renew the members' certificates." group:"Change"`

@@ -16,6 +16,8 @@ import (
 	"standfast/api"
 	"standfast/config"
 	"standfast/deploy"
+	"standfast/deploy/bundle"
+	"standfast/deploy/distro"
 	"standfast/deploy/plan"
 	"standfast/deploy/remote"
 	"standfast/packaging"
@@ -26,6 +28,7 @@ import (
 type deployCmd struct {
 	File   string        `help:"The cluster's description." short:"f" default:"cluster.yml" placeholder:"FILE" type:"path"`
 	DryRun bool          `help:"Look which steps are due, change nothing." name:"dry-run"`
+	Bundle string        `help:"Take packages from this file, made by standfast bundle; nothing is fetched." placeholder:"FILE" type:"path"`
 	Phase  int           `help:"Carry out one phase only, 1 to 5." placeholder:"N"`
 	Wait   time.Duration `help:"How long the cluster may take to become whole." default:"3m" placeholder:"TIME"`
 	Check  bool          `help:"As --dry-run, and exit with 5 if a step is due."`
@@ -36,7 +39,7 @@ type deployCmd struct {
 func (deployCmd) Help() string {
 	return `First looks at every host, as standfast plan does, and goes no further if anything is in the way. Then, on all hosts at the same time:
 
-  1 install     PostgreSQL from the distribution, this program, its services
+  1 install     PostgreSQL from the distribution, the PostgreSQL project or a bundle, this program, its services
   2 configure   certificates, secrets and configuration; standfast starts and founds the cluster
   3 replicate   proven: a commit on the primary is read on every standby
   4 serve       the applications' roles and databases; proven: they log in through every port, from other hosts
@@ -52,6 +55,7 @@ Examples:
 
     standfast deploy -f cluster.yml --dry-run
     standfast deploy -f cluster.yml
+    standfast deploy -f cluster.yml --bundle standfast-main-debian-13.tar
     standfast apply -f cluster.yml --check --diff -o json`
 }
 
@@ -66,6 +70,10 @@ func (c *deployCmd) Run(a *app) error {
 	if err != nil {
 		return err
 	}
+	from, err := openBundle(c.Bundle)
+	if err != nil {
+		return err
+	}
 	c.DryRun = c.DryRun || c.Check
 	log, unlock, err := openLog(d, c.DryRun)
 	if err != nil {
@@ -74,7 +82,7 @@ func (c *deployCmd) Run(a *app) error {
 	defer unlock()
 	began := time.Now()
 	report := &deployReport{Cluster: d.Cluster, Check: c.DryRun}
-	changed, err := c.reachAndDeploy(a, d, log, report)
+	changed, err := c.reachAndDeploy(a, d, from, log, report)
 	took := time.Since(began)
 	if err != nil {
 		log.Error("ended", "error", err)
@@ -93,11 +101,12 @@ func (c *deployCmd) Run(a *app) error {
 }
 
 // reachAndDeploy connects, and has the hosts for itself while it changes them.
-func (c *deployCmd) reachAndDeploy(a *app, d config.Deployment, log *slog.Logger, report *deployReport) (changed deploy.Changed, err error) {
+func (c *deployCmd) reachAndDeploy(a *app, d config.Deployment, from *bundle.Bundle, log *slog.Logger, report *deployReport) (changed deploy.Changed, err error) {
 	r, closeAll, err := reach(a.ctx, d)
 	if err != nil {
 		return 0, err
 	}
+	r.bundle = from
 	defer func() { err = errors.Join(err, closeAll()) }()
 	if !c.DryRun {
 		release, err := take(a.ctx, r)
@@ -164,7 +173,7 @@ func (c *deployCmd) deploy(a *app, r reached, log *slog.Logger, told *deployRepo
 		}
 		return 0, &coded{Unsafe, fmt.Errorf("%d of %d checks failed; nothing was changed", report.Count(plan.Fail), len(report.Findings))}
 	}
-	s, err := r.site(report.Postgres)
+	s, err := r.site(report)
 	if err != nil {
 		return 0, err
 	}
@@ -179,17 +188,20 @@ func (c *deployCmd) deploy(a *app, r reached, log *slog.Logger, told *deployRepo
 }
 
 // site is what the deployment works on.
-func (r reached) site(postgres string) (*deploy.Site, error) {
+func (r reached) site(report *plan.Report) (*deploy.Site, error) {
 	program, err := remote.Self()
 	if err != nil {
 		return nil, err
 	}
 	s := &deploy.Site{
-		Deployment: r.deployment, Machines: map[string]deploy.Machine{}, Postgres: postgres, Now: time.Now,
+		Deployment: r.deployment, Machines: map[string]deploy.Machine{}, Postgres: report.Postgres, Now: time.Now,
+		Systems: map[string]distro.System{}, Bundle: r.bundle,
 		Program: deploy.File{Path: packaging.Binary, Text: program.Text, Mode: 0o755, Owner: "root"},
 	}
 	for name, m := range r.machines {
 		s.Machines[name] = m
+		os := report.Facts[name].OS
+		s.Systems[name], _ = distro.Find(os.ID, os.Version) // of one that is not known nothing is deployed
 	}
 	return s, nil
 }

@@ -42,6 +42,7 @@ func TestManual(t *testing.T) {
 		"standfast-run.1":           {`\-\-set`},
 		"standfast-init.1":          {`\-\-witness`},
 		"standfast-node.1":          {".B stop"},
+		"standfast-bundle.1":        {`\-\-mirror`, `tar \-xf`},
 		"standfast-config-edit.1":   {".SH SYNOPSIS"},
 	} {
 		text, err := os.ReadFile(filepath.Join(dir, page))

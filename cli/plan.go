@@ -18,6 +18,7 @@ import (
 
 	"standfast/cluster"
 	"standfast/config"
+	"standfast/deploy/bundle"
 	"standfast/deploy/plan"
 	"standfast/deploy/remote"
 	"standfast/ssh"
@@ -121,10 +122,11 @@ type reached struct {
 	machines   map[string]*remote.Machine
 	down       map[string]error
 	ca         string
+	bundle     *bundle.Bundle
 }
 
 func (r reached) plan() plan.Site {
-	s := plan.Site{Deployment: r.deployment, Hosts: map[string]plan.Host{}, Down: r.down, CA: r.ca, Now: time.Now}
+	s := plan.Site{Deployment: r.deployment, Hosts: map[string]plan.Host{}, Down: r.down, CA: r.ca, Bundle: r.bundle, Now: time.Now}
 	for name, m := range r.machines {
 		s.Hosts[name] = m
 	}

@@ -14,6 +14,7 @@ import (
 
 	"standfast/config"
 	"standfast/deploy"
+	"standfast/deploy/plan"
 )
 
 type validateCmd struct {
@@ -106,7 +107,7 @@ func (c *validateCmd) validate(a *app, r reached, show *deployment) (proof strin
 		slices.SortFunc(down, func(x, y error) int { return strings.Compare(x.Error(), y.Error()) })
 		return "", errors.Join(down...)
 	}
-	s, err := r.site("")
+	s, err := r.site(&plan.Report{})
 	if err != nil {
 		return "", err
 	}

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
+	"net/url"
 	"path/filepath"
 	"regexp"
 	"slices"
@@ -30,7 +31,9 @@ type Deployment struct {
 	Bootstrap Cluster `yaml:"bootstrap"`
 
 	SSH          SSH           `yaml:"ssh"`
-	PostgreSQL   int           `yaml:"postgresql"` // major version, from the distribution; 0: the distribution's own
+	PostgreSQL   int           `yaml:"postgresql"` // major version; 0: the distribution's own
+	Repository   Repository    `yaml:"repository"`
+	Packages     []string      `yaml:"packages"` // more that every host with PostgreSQL gets
 	Applications []Application `yaml:"applications"`
 	Secrets      string        `yaml:"secrets"` // directory on the administrator's machine; relative to cluster.yml
 
@@ -61,6 +64,19 @@ type SSH struct {
 	KnownHosts string `yaml:"known_hosts"` // the file that knows the hosts' keys; "": ~/.ssh/known_hosts
 }
 
+// Repository is where PostgreSQL's packages come from.
+type Repository struct {
+	Source string `yaml:"source"` // FromDistribution or FromPGDG
+	URI    string `yaml:"uri"`    // a mirror of PGDG's; "": PGDG's own
+	Key    string `yaml:"key"`    // file with the key that signs the mirror, armored, relative to cluster.yml; "": PGDG's own
+}
+
+// Where PostgreSQL's packages may come from.
+const (
+	FromDistribution = "distribution"
+	FromPGDG         = "pgdg" // the PostgreSQL project's own, which has all supported versions
+)
+
 // Application is one that uses the cluster: it gets a role that can log in and a database that the role owns.
 type Application struct {
 	Role         string   `yaml:"role"`
@@ -72,7 +88,7 @@ type Application struct {
 // DefaultDeployment is a cluster.yml that says nothing.
 func DefaultDeployment() Deployment {
 	n := DefaultNode()
-	return Deployment{Ports: n.Ports, Hooks: n.Hooks, Watchdog: n.Watchdog, Log: n.Log, Bootstrap: n.Bootstrap, SSH: SSH{Port: 22}}
+	return Deployment{Ports: n.Ports, Hooks: n.Hooks, Watchdog: n.Watchdog, Log: n.Log, Bootstrap: n.Bootstrap, SSH: SSH{Port: 22}, Repository: Repository{Source: FromDistribution}}
 }
 
 // ParseDeployment reads cluster.yml and validates it, the members' files that follow from it included. The name stands before each
@@ -101,6 +117,7 @@ func (d *Deployment) fit(dir string) {
 	if d.Secrets == "" {
 		d.Secrets = "standfast-" + d.Cluster
 	}
+	d.Repository.Key = within(dir, d.Repository.Key)
 	d.Secrets, d.SSH.Key, d.SSH.KnownHosts = within(dir, d.Secrets), within(dir, d.SSH.Key), within(dir, d.SSH.KnownHosts)
 }
 
@@ -277,8 +294,23 @@ func (d Deployment) Validate() error {
 	}
 	p.check(d.SSH.Port >= 1 && d.SSH.Port <= 65535, "ssh.port", "%d is not a port; use 1 to 65535", d.SSH.Port)
 	p.check(d.PostgreSQL == 0 || d.PostgreSQL >= 14 && d.PostgreSQL <= 18, "postgresql", "version %d is not supported; write 14 to 18, or leave it out for the distribution's own", d.PostgreSQL)
+	d.validatePackages(&p)
 	d.validateApplications(&p)
 	return p.err()
+}
+
+// packageName is what dpkg and rpm accept, and apt does not take for a removal (name-).
+var packageName = regexp.MustCompile(`^[A-Za-z0-9]([A-Za-z0-9+._-]*[A-Za-z0-9+])?$`)
+
+func (d Deployment) validatePackages(p *problems) {
+	r := d.Repository
+	p.oneOf("repository.source", r.Source, FromDistribution, FromPGDG)
+	p.check(r.Source == FromPGDG || r.URI == "" && r.Key == "", "repository", "uri and key are those of a mirror of PGDG's; write source: pgdg, or leave them out")
+	u, err := url.Parse(r.URI)
+	p.check(r.URI == "" || err == nil && u.Scheme != "" && !strings.ContainsAny(r.URI, " \t\n"), "repository.uri", "%q is not an address; write it as http://mirror.example/pgdg", r.URI)
+	for _, name := range d.Packages {
+		p.check(packageName.MatchString(name), "packages", "%q can't be a package; write names such as postgresql-17-pgvector, pgbackrest", name)
+	}
 }
 
 func (d Deployment) validateApplications(p *problems) {

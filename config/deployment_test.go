@@ -32,7 +32,7 @@ func TestDeploymentSample(t *testing.T) {
 	if d.Ports != want.Ports || d.Hooks != want.Hooks || d.Watchdog != want.Watchdog || d.Log != want.Log || d.Bootstrap.Detection != want.Bootstrap.Detection {
 		t.Errorf("the sample's shared parts are not the defaults: %+v", d)
 	}
-	for _, typ := range []reflect.Type{reflect.TypeFor[config.Deployment](), reflect.TypeFor[config.Host](), reflect.TypeFor[config.SSH](), reflect.TypeFor[config.Application]()} {
+	for _, typ := range []reflect.Type{reflect.TypeFor[config.Deployment](), reflect.TypeFor[config.Host](), reflect.TypeFor[config.SSH](), reflect.TypeFor[config.Repository](), reflect.TypeFor[config.Application]()} {
 		for i := range typ.NumField() {
 			key, _, _ := strings.Cut(typ.Field(i).Tag.Get("yaml"), ",")
 			if key != "" && !strings.Contains(string(config.DeploymentSample), key+":") {
@@ -105,16 +105,20 @@ func TestDeploymentInAnyForm(t *testing.T) {
 
 func TestDeploymentMistakes(t *testing.T) {
 	for change, want := range map[string]string{
-		"cluster: main=cluster: Main":              `cluster.yml: line 1, column 1: cluster: "Main" can't name a cluster`,
-		"name: pg3=nmae: pg3":                      `cluster.yml: line 5, column 6: unknown key "nmae" in members[3]: did you mean "name"?`,
-		"address: 10.0.0.50=address: 10.0.0.12":    `cluster.yml: line 6, column 8: vip[1].address: 10.0.0.12 is pg2's already`,
-		"detection: fast=detection: quick":         `cluster.yml: line 10, column 3: bootstrap.detection: "quick" is neither fast`,
-		"10.0.5.0/24=10.0.5.7/24":                  `cluster.yml: line 8, column 28: applications[1].from: "10.0.5.7/24" is not a network`,
-		"role: app=role: postgres":                 `applications[1].role: "postgres" is taken`,
-		"ssh: {user: admin}=ssh: {usr: admin}":     `line 7, column 7: unknown key "usr" in ssh: did you mean "user"?`,
-		"ssh: {user: admin}=postgresql: 9":         `line 7, column 1: postgresql: version 9 is not supported`,
-		"address: 10.0.0.13=address: 10.0.0.12":    `members[3].address: is pg2's too`,
-		"applications: [{role=applications: [{rol": `unknown key "rol" in applications[1]`,
+		"cluster: main=cluster: Main":                                `cluster.yml: line 1, column 1: cluster: "Main" can't name a cluster`,
+		"name: pg3=nmae: pg3":                                        `cluster.yml: line 5, column 6: unknown key "nmae" in members[3]: did you mean "name"?`,
+		"address: 10.0.0.50=address: 10.0.0.12":                      `cluster.yml: line 6, column 8: vip[1].address: 10.0.0.12 is pg2's already`,
+		"detection: fast=detection: quick":                           `cluster.yml: line 10, column 3: bootstrap.detection: "quick" is neither fast`,
+		"10.0.5.0/24=10.0.5.7/24":                                    `cluster.yml: line 8, column 28: applications[1].from: "10.0.5.7/24" is not a network`,
+		"role: app=role: postgres":                                   `applications[1].role: "postgres" is taken`,
+		"ssh: {user: admin}=ssh: {usr: admin}":                       `line 7, column 7: unknown key "usr" in ssh: did you mean "user"?`,
+		"ssh: {user: admin}=postgresql: 9":                           `line 7, column 1: postgresql: version 9 is not supported`,
+		"ssh: {user: admin}=repository: {source: pgdg, uri: mirror}": `line 7, column 28: repository.uri: "mirror" is not an address`,
+		"ssh: {user: admin}=repository: {source: debian}":            `line 7, column 14: repository.source: `,
+		"ssh: {user: admin}=repository: {uri: 'http://mirror/pgdg'}": `repository: uri and key are those of a mirror of PGDG's`,
+		"ssh: {user: admin}=packages: [pgbackrest, '; reboot']":      `packages: "; reboot" can't be a package`,
+		"address: 10.0.0.13=address: 10.0.0.12":                      `members[3].address: is pg2's too`,
+		"applications: [{role=applications: [{rol":                   `unknown key "rol" in applications[1]`,
 	} {
 		from, to, _ := strings.Cut(change, "=")
 		text := strings.Replace(site, from, to, 1)

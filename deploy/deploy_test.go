@@ -14,6 +14,7 @@ import (
 
 	"standfast/config"
 	"standfast/deploy"
+	"standfast/deploy/distro"
 	"standfast/deploy/plan"
 	"standfast/deploy/probe"
 
@@ -40,6 +41,9 @@ func done(t *testing.T, w *world) {
 		}
 		for _, srv := range h.servers {
 			t.Errorf("%s: the package has made %s", name, srv.Name)
+		}
+		if !strings.Contains(h.texts["/etc/postgresql/17/standfast/postgresql.conf"], "data_directory = '/var/lib/standfast/data'\n") || !strings.Contains(h.texts[distro.MetaPath], "RefuseManualStop=yes") {
+			t.Errorf("%s: its PostgreSQL is not registered: %q, %q", name, h.texts["/etc/postgresql/17/standfast/postgresql.conf"], h.texts[distro.MetaPath])
 		}
 		for path, mode := range map[string]fs.FileMode{"/etc/standfast/secret": 0o600, "/etc/standfast/token": 0o600, "/etc/standfast/tls/member.key": 0o600} {
 			if f := h.files[path]; f.Mode != mode || f.Owner != "postgres" {
@@ -195,6 +199,9 @@ func TestEmptyServerIsSetAside(t *testing.T) {
 	if h.servers[0].Online || h.servers[0].Start != "disabled" || !h.servers[1].Online || h.servers[1].Start != "auto" {
 		t.Errorf("%+v", h.servers)
 	}
+	if text, taken := h.texts[distro.MetaPath]; taken {
+		t.Errorf("postgresql.service is taken from 17/other: %s", text)
+	}
 }
 
 // TestNewProgram is put there, and the agents run it one after another.
@@ -241,7 +248,9 @@ func TestOneHostFails(t *testing.T) {
 
 type noRoom struct{ *machine }
 
-func (noRoom) Install(context.Context, ...string) error { return errors.New("no space left on device") }
+func (noRoom) Install(context.Context, deploy.Packages) error {
+	return errors.New("no space left on device")
+}
 
 // TestRenewedCertificatesStay: what a member has renewed by itself is neither put back nor a reason to start it again.
 func TestRenewedCertificatesStay(t *testing.T) {
@@ -377,11 +386,11 @@ func (c *cutOff) Write(ctx context.Context, f deploy.File) error {
 	return c.machine.Write(ctx, f)
 }
 
-func (c *cutOff) Install(ctx context.Context, packages ...string) error {
+func (c *cutOff) Install(ctx context.Context, p deploy.Packages) error {
 	if err := c.gone(); err != nil {
 		return err
 	}
-	return c.machine.Install(ctx, packages...)
+	return c.machine.Install(ctx, p)
 }
 
 func (c *cutOff) Reload(ctx context.Context) error {

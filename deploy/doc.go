@@ -11,6 +11,8 @@ import (
 	"time"
 
 	"standfast/config"
+	"standfast/deploy/bundle"
+	"standfast/deploy/distro"
 	"standfast/deploy/plan"
 )
 
@@ -24,8 +26,10 @@ type Machine interface {
 	// Write replaces a file whole, synced, with its owner and mode; a directory that is missing is made with mode 0755 and the
 	// same owner. What is written goes in through standard input.
 	Write(ctx context.Context, f File) error
-	// Install installs packages of the distribution, without what they only recommend.
-	Install(ctx context.Context, packages ...string) error
+	// Alias has a service's name lead to another's file, over the file that it had, and makes systemd read it.
+	Alias(ctx context.Context, path, target string) error
+	// Install installs packages, without what they only recommend.
+	Install(ctx context.Context, p Packages) error
 	// SetAside stops a cluster of the distribution's and keeps it from starting. Its files stay.
 	SetAside(ctx context.Context, version, name string) error
 	// AddUser makes a system user, if there is none of that name.
@@ -44,6 +48,13 @@ type Machine interface {
 	Switchover(ctx context.Context, to string) error
 	// Version is what a program says to --version.
 	Version(ctx context.Context, program string) (string, error)
+}
+
+// Packages are to be installed.
+type Packages struct {
+	Names  []string
+	Fresh  bool           // look first what the repositories have now
+	Bundle *bundle.Bundle // that they come from, with nothing fetched; nil: the host's repositories
 }
 
 // File is one to be written.
@@ -73,9 +84,11 @@ type Unit struct {
 // Site is what is deployed, and where.
 type Site struct {
 	Deployment config.Deployment
-	Machines   map[string]Machine // by member; all of them
-	Program    File               // the program
-	Postgres   string             // major version
+	Machines   map[string]Machine       // by member; all of them
+	Program    File                     // the program
+	Postgres   string                   // major version
+	Systems    map[string]distro.System // what each host runs, by member
+	Bundle     *bundle.Bundle           // what packages come from; nil: the hosts' repositories
 	Now        func() time.Time
 	Patience   time.Duration // for the cluster to become whole; 0: 3 minutes
 }

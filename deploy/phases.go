@@ -12,15 +12,8 @@ import (
 
 	"standfast/cluster"
 	"standfast/config"
-	"standfast/deploy/probe"
 	"standfast/packaging"
 )
-
-// noMain keeps the distribution's package from making a cluster that takes port 5432 (pg_createcluster(1)).
-var noMain = File{
-	Path: "/etc/postgresql-common/createcluster.d/standfast.conf", Owner: "root", Mode: 0o644,
-	Text: []byte("# Standfast makes the cluster of this host; the package is not to make one of its own.\ncreate_main_cluster = false\n"),
-}
 
 func (s *Site) phases() []phase {
 	return []phase{s.install(), s.found(), s.replicate(), s.serve(), s.prove()}
@@ -35,7 +28,7 @@ func (s *Site) install() phase {
 		if h.Kind == cluster.Witness {
 			list = append(list, s.user(m))
 		} else {
-			list = append(list, files("keep the package from making a cluster", m, noMain), s.setAside(m), s.packages(m))
+			list = append(list, s.server(h)...)
 		}
 		p.hosts[h.Name] = append(list, files("install standfast", m, s.Program), s.services(m))
 	}
@@ -49,51 +42,6 @@ func (s *Site) user(m Machine) step {
 		name: "make the user " + name,
 		done: func(ctx context.Context) (bool, error) { return m.HasUser(ctx, name) },
 		do:   func(ctx context.Context) error { return m.AddUser(ctx, name) },
-	}
-}
-
-// setAside stops the empty cluster that the distribution's package has made before.
-func (s *Site) setAside(m Machine) step {
-	empty := func(ctx context.Context) (*probe.Server, error) {
-		a, err := m.Ask(ctx, probe.Request{Look: &probe.Look{}})
-		if err != nil {
-			return nil, err
-		}
-		for _, server := range a.Facts.Servers {
-			if server.Empty && server.Name == "main" && (server.Online || server.Start != "disabled") {
-				return &server, nil
-			}
-		}
-		return nil, nil
-	}
-	return step{
-		name: "set the distribution's empty cluster aside",
-		done: func(ctx context.Context) (bool, error) {
-			server, err := empty(ctx)
-			return server == nil, err
-		},
-		do: func(ctx context.Context) error {
-			server, err := empty(ctx)
-			if err != nil || server == nil {
-				return err
-			}
-			return m.SetAside(ctx, server.Version, server.Name)
-		},
-	}
-}
-
-func (s *Site) packages(m Machine) step {
-	wanted := []string{"postgresql-" + s.Postgres, "polkitd"}
-	return step{
-		name: "install PostgreSQL " + s.Postgres,
-		done: func(ctx context.Context) (bool, error) {
-			a, err := m.Ask(ctx, probe.Request{Look: &probe.Look{}})
-			if err != nil {
-				return false, err
-			}
-			return !slices.ContainsFunc(wanted, func(p string) bool { return a.Facts.Packages[p] == "" }), nil
-		},
-		do: func(ctx context.Context) error { return m.Install(ctx, wanted...) },
 	}
 }
 
@@ -185,7 +133,7 @@ func (s *Site) sameVersions(ctx context.Context) (string, error) {
 		if h.Kind == cluster.Witness {
 			continue
 		}
-		if v, err = m.Version(ctx, filepath.Join("/usr/lib/postgresql", s.Postgres, "bin/postgres")); err != nil {
+		if v, err = m.Version(ctx, filepath.Join(s.Systems[h.Name].Programs(s.Postgres), "postgres")); err != nil {
 			return "", fmt.Errorf("%s: %w", h.Name, err)
 		}
 		if postgres != "" && v != postgres {

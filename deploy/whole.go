@@ -13,6 +13,7 @@ import (
 
 	"standfast/api"
 	"standfast/cluster"
+	"standfast/deploy/distro"
 	"standfast/deploy/probe"
 )
 
@@ -68,8 +69,16 @@ func (s *Site) url(member, path string) string {
 	return "http://" + net.JoinHostPort(m.Address, strconv.Itoa(m.Ports.Health)) + path
 }
 
-// running takes PostgreSQL's major version from the first member whose server answers.
+// running takes PostgreSQL's major version from the first member whose server answers, and what each host runs from the host.
 func (s *Site) running(ctx context.Context) error {
+	s.Systems = map[string]distro.System{}
+	for _, h := range s.data() {
+		a, err := s.Machines[h.Name].Ask(ctx, probe.Request{Look: &probe.Look{}})
+		if err != nil {
+			return fmt.Errorf("ask %s what it runs: %w", h.Name, err)
+		}
+		s.Systems[h.Name], _ = distro.Find(a.Facts.OS.ID, a.Facts.OS.Version) // one that is not known may have been set up by hand
+	}
 	var errs []error
 	for _, h := range s.data() {
 		out, err := s.Machines[h.Name].SQL(ctx, "postgres", "SELECT current_setting('server_version_num')::int / 10000;")

@@ -21,6 +21,7 @@ import (
 	"standfast/cluster"
 	"standfast/config"
 	"standfast/deploy"
+	"standfast/deploy/distro"
 	"standfast/deploy/probe"
 	"standfast/packaging"
 )
@@ -58,6 +59,8 @@ type machine struct {
 	unit     deploy.Unit
 	starts   int
 	taken    string // by whom
+
+	installed []deploy.Packages // in order
 }
 
 var errCut = errors.New("the connection was lost")
@@ -105,14 +108,19 @@ func (m *machine) Write(_ context.Context, f deploy.File) error {
 	})
 }
 
-func (m *machine) Install(_ context.Context, packages ...string) error {
+func (m *machine) Alias(_ context.Context, path, target string) error {
+	return m.change(func() { m.files[path], m.texts[path] = m.files[target], m.texts[target] })
+}
+
+func (m *machine) Install(_ context.Context, p deploy.Packages) error {
 	return m.change(func() {
 		if _, kept := m.files["/etc/postgresql-common/createcluster.d/standfast.conf"]; !kept {
 			m.servers = append(m.servers, probe.Server{Version: "17", Name: "main", Online: true, Empty: true, Start: "auto"})
 		}
-		for _, p := range packages {
-			m.packages[p] = "1"
+		for _, name := range p.Names {
+			m.packages[name] = "1"
 		}
+		m.installed = append(m.installed, p)
 	})
 }
 
@@ -344,12 +352,13 @@ func bare(t *testing.T, dir string) (*world, *deploy.Site) {
 	}
 	w := &world{budget: 1 << 30, hosts: map[string]*machine{}, roles: map[string]string{}, databases: map[string]string{}, words: map[string]string{}, term: 1, moved: make(chan struct{})}
 	s := &deploy.Site{
-		Deployment: d, Machines: map[string]deploy.Machine{}, Postgres: "17", Now: time.Now,
+		Deployment: d, Machines: map[string]deploy.Machine{}, Systems: map[string]distro.System{}, Postgres: "17", Now: time.Now,
 		Program: deploy.File{Path: packaging.Binary, Text: []byte("program"), Mode: 0o755, Owner: "root"},
 	}
 	for _, h := range d.Members {
 		m := &machine{world: w, name: h.Name, files: map[string]deploy.FileState{}, texts: map[string]string{}, packages: map[string]string{}, users: map[string]bool{}}
 		w.hosts[h.Name], s.Machines[h.Name] = m, m
+		s.Systems[h.Name], _ = distro.Named("debian-13")
 		w.order = append(w.order, h.Name)
 	}
 	return w, s

@@ -12,6 +12,9 @@ import (
 // Binary is where the units expect the program.
 const Binary = "/usr/bin/standfast"
 
+// Package is what .deb and .rpm are called.
+const Package = "standfast"
+
 // Unit and ServerUnit are the services: the agent's, and PostgreSQL's, which only the agent starts.
 const (
 	Unit       = "standfast.service"

@@ -11,7 +11,9 @@ import (
 
 	"standfast/cluster"
 	"standfast/config"
+	"standfast/deploy/distro"
 	"standfast/deploy/probe"
+	"standfast/packaging"
 )
 
 // What a host should have. Less than the first is refused, less than the second is said.
@@ -27,25 +29,6 @@ const (
 	grossSkew  = time.Minute
 )
 
-// Supported are the distributions that hosts may run, with the version of PostgreSQL that each brings.
-var Supported = []struct {
-	ID, Version, Postgres string
-	Tested                bool
-}{
-	{"debian", "12", "15", true}, {"debian", "13", "17", true},
-	{"ubuntu", "22.04", "14", false}, {"ubuntu", "24.04", "16", false},
-}
-
-// native is the version that the host's distribution brings; "" if the distribution is not known.
-func native(os probe.OS) (version string, tested bool) {
-	for _, s := range Supported {
-		if s.ID == os.ID && s.Version == os.Version {
-			return s.Postgres, s.Tested
-		}
-	}
-	return "", false
-}
-
 // host looks at one host by itself.
 func (r *Report) host(s Site, h config.Host, f probe.Facts, skew time.Duration) {
 	r.add(Pass, h.Name, "reachable", "", "by ssh, as root or by sudo")
@@ -54,20 +37,17 @@ func (r *Report) host(s Site, h config.Host, f probe.Facts, skew time.Duration) 
 	r.clock(h.Name, skew)
 	r.names(s.Deployment, h.Name, f)
 	r.ports(h.Name, f)
-	r.servers(h, f, s.Deployment.Node(h.Name).Self().Ports.Postgres)
+	r.servers(h, f, s.Deployment.Node(h.Name))
+	r.bundle(s, h, f)
 	r.earlier(s, h.Name, f)
 }
 
 func (r *Report) system(host string, f probe.Facts) {
-	version, tested := native(f.OS)
+	system, known := distro.Find(f.OS.ID, f.OS.Version)
 	switch {
-	case version == "":
-		var names []string
-		for _, d := range Supported {
-			names = append(names, d.ID+" "+d.Version)
-		}
-		r.add(Fail, host, "system", "use one of "+strings.Join(names, ", ")+", or set it up by hand: standfast init", fmt.Sprintf("%s is not supported", orUnknown(f.OS.Name)))
-	case !tested:
+	case !known:
+		r.add(Fail, host, "system", "use one of "+distro.Names()+", or set it up by hand: standfast init", fmt.Sprintf("%s is not supported", orUnknown(f.OS.Name)))
+	case !system.Tested:
 		r.add(Warn, host, "system", "try it on test hosts first", f.OS.Name+" should work, and has not been tested")
 	default:
 		r.add(Pass, host, "system", "", f.OS.Name)
@@ -180,10 +160,15 @@ func (r *Report) ports(host string, f probe.Facts) {
 }
 
 // servers looks at the distribution's clusters. Nothing is done to one that holds anything.
-func (r *Report) servers(h config.Host, f probe.Facts, port int) {
+func (r *Report) servers(h config.Host, f probe.Facts, n config.Node) {
+	port := n.Self().Ports.Postgres
 	for _, s := range f.Servers {
 		name := s.Version + "/" + s.Name
 		switch {
+		case s.Name == distro.ClusterName && s.Dir == n.Postgres.DataDir:
+			continue // the member's own
+		case s.Name == distro.ClusterName:
+			r.add(Fail, h.Name, "PostgreSQL", fmt.Sprintf("give it another name: pg_renamecluster %s %s other", s.Version, s.Name), fmt.Sprintf("%s has the name that Standfast registers its own under", name))
 		case s.Empty && s.Start == "disabled" && !s.Online:
 			r.add(Pass, h.Name, "PostgreSQL", "", fmt.Sprintf("%s is empty and disabled", name))
 		case s.Empty && s.Name == "main":
@@ -212,6 +197,9 @@ func (r *Report) earlier(s Site, host string, f probe.Facts) {
 			"has certificates of an authority that is not this deployment's")
 	case was.Data && was.Cluster == "":
 		r.add(Fail, host, "Standfast", "move "+config.DefaultNode().StateDir+" away if nobody needs it", "holds the data of a cluster that is not known")
+	case f.Packages[packaging.Package] != "":
+		r.add(Warn, host, "Standfast", "upgrade the package there, and deploy with a program of the same version",
+			fmt.Sprintf("comes from the package %s %s; what is deployed takes its place until the package is upgraded", packaging.Package, f.Packages[packaging.Package]))
 	case was.Running:
 		r.add(Pass, host, "Standfast", "", "runs as this cluster's member")
 	case was.Cluster != "":
@@ -227,16 +215,9 @@ func (r *Report) versions(s Site) {
 		if !ok || h.Kind == cluster.Witness {
 			continue
 		}
-		version, _ := native(f.OS)
-		if want := s.Deployment.PostgreSQL; want != 0 {
-			wanted := strconv.Itoa(want)
-			if version != "" && wanted != version && f.Packages["postgresql-"+wanted] == "" {
-				r.add(Fail, h.Name, "version", "leave postgresql out, or install postgresql-"+wanted+" from elsewhere first", fmt.Sprintf("%s brings PostgreSQL %s, not %s", f.OS.Name, version, wanted))
-			}
-			version = wanted
-		}
+		version := r.version(s.Deployment, h.Name, f)
 		if version == "" {
-			continue // its system is not supported, and that was said
+			continue // that was said
 		}
 		got[version] = append(got[version], h.Name)
 	}
@@ -254,6 +235,56 @@ func (r *Report) versions(s Site) {
 			r.add(Pass, "", "version", "", "PostgreSQL "+v+" on all members")
 		}
 	}
+}
+
+// version is the PostgreSQL that a host has or gets; "": none can be.
+func (r *Report) version(d config.Deployment, host string, f probe.Facts) string {
+	system, known := distro.Find(f.OS.ID, f.OS.Version)
+	if !known {
+		return "" // that was said
+	}
+	wanted := strconv.Itoa(d.PostgreSQL)
+	switch {
+	case d.PostgreSQL == 0 && system.Postgres != "":
+		return system.Postgres
+	case d.PostgreSQL == 0:
+		r.add(Fail, host, "version", "write which: postgresql: 17", f.OS.Name+" brings no PostgreSQL that is supported")
+		return ""
+	case d.Repository.Source == config.FromPGDG || system.Postgres == wanted || f.Packages[system.Server(wanted)[0]] != "":
+		return wanted
+	}
+	r.add(Fail, host, "version", "leave postgresql out, take it from the PostgreSQL project (repository: {source: pgdg}), or install "+system.Server(wanted)[0]+" from elsewhere first",
+		fmt.Sprintf("%s brings %s, not %s", f.OS.Name, orNone(system.Postgres), wanted))
+	return wanted
+}
+
+func orNone(version string) string {
+	if version == "" {
+		return "no PostgreSQL that is supported"
+	}
+	return "PostgreSQL " + version
+}
+
+// bundle looks whether what a host needs is there, where it comes in a bundle.
+func (r *Report) bundle(s Site, h config.Host, f probe.Facts) {
+	if s.Bundle == nil || h.Kind == cluster.Witness {
+		return
+	}
+	system, known := distro.Find(f.OS.ID, f.OS.Version)
+	if !known {
+		return // that was said
+	}
+	version := s.Bundle.Postgres
+	if s.Deployment.PostgreSQL != 0 {
+		version = strconv.Itoa(s.Deployment.PostgreSQL)
+	} else if system.Postgres != "" {
+		version = system.Postgres
+	}
+	if err := s.Bundle.Fits(system.Name(), f.Arch, version, append(system.Server(version), s.Deployment.Packages...)); err != nil {
+		r.add(Fail, h.Name, "bundle", "", err.Error())
+		return
+	}
+	r.add(Pass, h.Name, "bundle", "", fmt.Sprintf("has PostgreSQL %s for %s", version, system.Name()))
 }
 
 // addresses looks at the floating ones. Of a cluster that runs somebody has them.

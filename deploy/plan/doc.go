@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"standfast/config"
+	"standfast/deploy/bundle"
 	"standfast/deploy/probe"
 )
 
@@ -69,6 +70,7 @@ type Site struct {
 	Deployment config.Deployment
 	Hosts      map[string]Host  // by member
 	Down       map[string]error // why the others can't be asked
+	Bundle     *bundle.Bundle   // what packages come from; nil: the hosts' repositories
 	CA         string           // SHA-256 of the authority's certificate that this deployment has made before, in hexadecimal; "": none
 	Now        func() time.Time
 }

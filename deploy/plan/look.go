@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"standfast/config"
+	"standfast/deploy/distro"
 	"standfast/deploy/probe"
 )
 
@@ -85,6 +86,13 @@ func (s Site) question(name string) *probe.Look {
 	}
 	for _, v := range s.Deployment.VIP {
 		l.Addresses = append(l.Addresses, v.Address)
+	}
+	if v := s.Deployment.PostgreSQL; v != 0 {
+		for _, system := range distro.Systems {
+			l.Packages = append(l.Packages, system.Server(strconv.Itoa(v))[0]) // by any name that it may have there
+		}
+		slices.Sort(l.Packages)
+		l.Packages = slices.Compact(l.Packages)
 	}
 	slices.Sort(l.Names)
 	l.Names = slices.Compact(l.Names)

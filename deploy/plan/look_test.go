@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"standfast/config"
+	"standfast/deploy/bundle"
 	"standfast/deploy/plan"
 	"standfast/deploy/probe"
 )
@@ -102,10 +103,15 @@ func TestLook(t *testing.T) {
 		}, "", ""},
 		"a server with data": {func(f *probe.Facts) { f.Servers = []probe.Server{main} }, plan.Fail, "17/main on port 5432 holds data"},
 		"one elsewhere":      {func(f *probe.Facts) { s := main; s.Port = 5433; f.Servers = []probe.Server{s} }, plan.Warn, "runs on port 5433"},
-		"another cluster":    {func(f *probe.Facts) { f.Found = probe.Standfast{Cluster: "other"} }, plan.Fail, "is a member of the cluster other"},
-		"another member":     {func(f *probe.Facts) { f.Found = probe.Standfast{Cluster: "main", Name: "pg3"} }, plan.Fail, "is the member pg3"},
-		"another authority":  {func(f *probe.Facts) { f.Found = probe.Standfast{Cluster: "main", Name: "pg2", CA: "theirs"} }, plan.Fail, "authority that is not this deployment's"},
-		"data of nobody":     {func(f *probe.Facts) { f.Found = probe.Standfast{Data: true} }, plan.Fail, "data of a cluster that is not known"},
+		"its own server": {func(f *probe.Facts) {
+			f.Servers = []probe.Server{{Version: "17", Name: "standfast", Port: 5432, Dir: "/var/lib/standfast/data", Start: "disabled"}}
+		}, "", ""},
+		"another's of our name": {func(f *probe.Facts) { s := main; s.Name, s.Port = "standfast", 5433; f.Servers = []probe.Server{s} }, plan.Fail, "17/standfast has the name"},
+		"from a package":        {func(f *probe.Facts) { f.Packages = map[string]string{"standfast": "1.0"} }, plan.Warn, "comes from the package standfast 1.0"},
+		"another cluster":       {func(f *probe.Facts) { f.Found = probe.Standfast{Cluster: "other"} }, plan.Fail, "is a member of the cluster other"},
+		"another member":        {func(f *probe.Facts) { f.Found = probe.Standfast{Cluster: "main", Name: "pg3"} }, plan.Fail, "is the member pg3"},
+		"another authority":     {func(f *probe.Facts) { f.Found = probe.Standfast{Cluster: "main", Name: "pg2", CA: "theirs"} }, plan.Fail, "authority that is not this deployment's"},
+		"data of nobody":        {func(f *probe.Facts) { f.Found = probe.Standfast{Data: true} }, plan.Fail, "data of a cluster that is not known"},
 		"deployed before": {func(f *probe.Facts) {
 			f.Found = probe.Standfast{Cluster: "main", Name: "pg2", CA: "ours", Data: true, Running: true}
 		}, "", ""},
@@ -208,5 +214,83 @@ func TestCarry(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+// TestVersions: which PostgreSQL all hosts get, from where.
+func TestVersions(t *testing.T) {
+	for name, c := range map[string]struct {
+		os     probe.OS
+		more   string // of cluster.yml
+		gets   string // "": none
+		failed string
+	}{
+		"the distribution's":      {probe.OS{ID: "debian", Version: "13"}, "", "17", ""},
+		"the same, named":         {probe.OS{ID: "debian", Version: "13"}, "postgresql: 17", "17", ""},
+		"not the distribution's":  {probe.OS{ID: "debian", Version: "13"}, "postgresql: 18", "18", "brings PostgreSQL 17, not 18"},
+		"PGDG's":                  {probe.OS{ID: "debian", Version: "13"}, "postgresql: 18, repository: {source: pgdg}", "18", ""},
+		"PGDG's of that version":  {probe.OS{ID: "ubuntu", Version: "24.04"}, "repository: {source: pgdg}", "16", ""},
+		"Red Hat's, not said":     {probe.OS{ID: "rocky", Version: "9.4"}, "repository: {source: pgdg}", "", "brings no PostgreSQL that is supported"},
+		"Red Hat's, from PGDG":    {probe.OS{ID: "rocky", Version: "9.4"}, "postgresql: 17, repository: {source: pgdg}", "17", ""},
+		"Red Hat's, from nowhere": {probe.OS{ID: "rocky", Version: "9.4"}, "postgresql: 17", "17", "brings no PostgreSQL that is supported, not 17"},
+	} {
+		s, hosts := world(t)
+		d, err := config.ParseDeployment("cluster.yml", []byte("{cluster: main, members: [{name: pg1, address: 10.0.0.11}, {name: pg2, address: 10.0.0.12}, {name: pg3, address: 10.0.0.13}], "+c.more+"}"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		s.Deployment = d
+		for _, h := range hosts {
+			h.facts.OS = c.os
+		}
+		r, err := plan.Look(t.Context(), s)
+		if err != nil {
+			t.Fatal(err)
+		}
+		failed := ""
+		for _, f := range r.Findings {
+			if f.Level == plan.Fail {
+				failed = f.Text
+			}
+		}
+		if r.Postgres != c.gets || (failed == "") != (c.failed == "") || !strings.Contains(failed, c.failed) {
+			t.Errorf("%s: PostgreSQL %q, %q", name, r.Postgres, failed)
+		}
+	}
+}
+
+// TestBundleFits what the hosts are and cluster.yml asks for.
+func TestBundleFits(t *testing.T) {
+	for name, c := range map[string]struct {
+		bundle bundle.Manifest
+		failed string
+	}{
+		"all":              {bundle.Manifest{System: "debian-13", Arch: "amd64", Postgres: "17", Packages: []string{"postgresql-17", "polkitd"}}, ""},
+		"another Debian's": {bundle.Manifest{System: "debian-12", Arch: "amd64", Postgres: "15"}, "the bundle is for debian-12"},
+		"another version":  {bundle.Manifest{System: "debian-13", Arch: "amd64", Postgres: "16"}, "has PostgreSQL 16, not 17"},
+		"one is lacking":   {bundle.Manifest{System: "debian-13", Arch: "amd64", Postgres: "17", Packages: []string{"postgresql-17"}}, "was made without polkitd"},
+	} {
+		s, hosts := world(t)
+		s.Bundle = &bundle.Bundle{Manifest: c.bundle}
+		for _, h := range hosts {
+			h.facts.Arch = "amd64"
+		}
+		r, err := plan.Look(t.Context(), s)
+		if err != nil {
+			t.Fatal(err)
+		}
+		failures := 0
+		for _, f := range r.Findings {
+			if f.Level != plan.Fail {
+				continue
+			}
+			failures++
+			if c.failed == "" || f.Check != "bundle" || !strings.Contains(f.Text, c.failed) {
+				t.Errorf("%s: %+v", name, f)
+			}
+		}
+		if want := map[bool]int{true: 0, false: 3}[c.failed == ""]; failures != want {
+			t.Errorf("%s: %d failures, want %d", name, failures, want)
+		}
 	}
 }

@@ -61,6 +61,7 @@ type Look struct {
 	Names     []string   `json:"names"`     // to be resolved
 	Addresses []string   `json:"addresses"` // floating ones: on which interface, and used by whom
 	Ports     []Endpoint `json:"ports"`     // that are to be free
+	Packages  []string   `json:"packages"`  // of which it is to be known whether they are installed
 }
 
 // Answer is what was found.
@@ -102,7 +103,8 @@ type Facts struct {
 	Ports    map[string]string   `json:"ports"`   // what is in the way, by "network address"; a port of Standfast's own is not
 	Servers  []Server            `json:"servers"` // PostgreSQL's clusters in Debian's layout
 	Found    Standfast           `json:"found"`
-	Packages map[string]string   `json:"packages"` // versions of those that matter, where installed
+	Packages map[string]string   `json:"packages"` // versions of those that were asked for and of PostgreSQL's servers, where installed
+	Arch     string              `json:"arch"`     // as Go calls it
 	Systemd  bool                `json:"systemd"`  // systemd is process 1
 }
 

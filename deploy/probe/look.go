@@ -29,8 +29,8 @@ import (
 // look finds everything out at once; what takes time is done at the same time.
 func look(ctx context.Context, l Look) Facts {
 	f := Facts{
-		OS: system("/etc/os-release"), CPUs: runtime.NumCPU(), Memory: memory(), Free: map[string]int64{},
-		Servers: servers(ctx), Found: found(ctx), Packages: packages(ctx), Systemd: isDir("/run/systemd/system"),
+		OS: System("/etc/os-release"), CPUs: runtime.NumCPU(), Memory: memory(), Free: map[string]int64{},
+		Servers: servers(ctx), Found: found(ctx), Packages: packages(ctx, l.Packages), Arch: runtime.GOARCH, Systemd: isDir("/run/systemd/system"),
 	}
 	for _, dir := range []string{config.DefaultNode().StateDir, "/usr"} {
 		f.Free[dir] = free(dir)
@@ -44,7 +44,8 @@ func look(ctx context.Context, l Look) Facts {
 	return f
 }
 
-func system(path string) OS {
+// System reads os-release(5); what it does not say is empty.
+func System(path string) OS {
 	text, err := os.ReadFile(path)
 	if err != nil {
 		return OS{}
@@ -177,16 +178,17 @@ func found(ctx context.Context) Standfast {
 	return s
 }
 
-// packages asks dpkg. A host without it has none.
-func packages(ctx context.Context) map[string]string {
+// packages asks dpkg, or rpm where there is no dpkg, about the named packages and PostgreSQL's servers. Both exit with an error when one of
+// them is not installed, and tell of the others all the same.
+func packages(ctx context.Context, names []string) map[string]string {
 	out := map[string]string{}
-	text, err := exec.CommandContext(ctx, "dpkg-query", "-W", "-f", "${db:Status-Abbrev} ${Package} ${Version}\n", "postgresql-[0-9]*", "polkitd").Output()
-	var exit *exec.ExitError
-	if err != nil && !errors.As(err, &exit) { // it exits with 1 when one pattern finds nothing
-		return out
+	asked := append([]string{"postgresql-[0-9]*", packaging.Package}, names...)
+	text, err := exec.CommandContext(ctx, "dpkg-query", append([]string{"-W", "-f", "${db:Status-Abbrev} ${Package} ${Version}\n"}, asked...)...).Output()
+	if errors.Is(err, exec.ErrNotFound) {
+		text, _ = exec.CommandContext(ctx, "rpm", append([]string{"-q", "--qf", "ii %{NAME} %{VERSION}-%{RELEASE}\n"}, asked[1:]...)...).Output() // a host without either has none
 	}
 	for line := range strings.Lines(string(text)) {
-		if f := strings.Fields(line); len(f) == 3 && f[0] == "ii" {
+		if f := strings.Fields(line); len(f) == 3 && (f[0] == "ii" || f[0] == "hi") { // held ones are installed too
 			out[f[1]] = f[2]
 		}
 	}

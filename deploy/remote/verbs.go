@@ -88,21 +88,10 @@ sync "$d"`, quote(f.Path), quote(path.Dir(f.Path)), quote(f.Owner), len(f.Text),
 	return err
 }
 
-// installLog has what the package manager said. It writes there, and not to the connection: it goes on when that breaks.
-const installLog = "/var/log/standfast-install.log"
-
-// Install asks apt for packages: those at hand first, then what was left half installed is mended, then what the mirrors have. An
-// installation that a run before has begun is waited for by apt's own lock.
-func (m *Machine) Install(ctx context.Context, packages ...string) error {
-	_, err := m.run(ctx, fmt.Sprintf(`export DEBIAN_FRONTEND=noninteractive
-say() { tail -n 5 %[1]s >&2; exit 1; }
-get() { apt-get -q -y -o DPkg::Lock::Timeout=300 --no-install-recommends install %[2]s; }
-trap '' HUP PIPE
-{ get || { dpkg --configure -a && get; } || { apt-get -q update && get; }; } >>%[1]s 2>&1 </dev/null || say`, installLog, strings.Join(packages, " ")))
-	if err != nil {
-		return fmt.Errorf("install %s (see %s there): %w", strings.Join(packages, ", "), installLog, err)
-	}
-	return nil
+// Alias makes the link, in one step with what makes it count, whatever becomes of the connection.
+func (m *Machine) Alias(ctx context.Context, path, target string) error {
+	_, err := m.run(ctx, fmt.Sprintf("trap '' HUP PIPE\nln -sfT %s %s.standfast-new\nmv -fT %[2]s.standfast-new %[2]s\nsystemctl daemon-reload", quote(target), quote(path)))
+	return err
 }
 
 // SetAside stops a cluster and disables it (pg_createcluster(1), start.conf).

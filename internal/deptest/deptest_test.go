@@ -42,10 +42,12 @@ var may = map[string][]string{
 	"store/embed":     {"cluster", "store", "internal/slack"},
 	"store/storetest": {"cluster", "store/...", "certs"},
 
+	"deploy/distro": {},
+	"deploy/bundle": {"deploy/distro"},
 	"deploy/probe":  {"config", "ops/preflight", "packaging", "playground/load", "vip"},
-	"deploy/plan":   {"cluster", "config", "deploy/probe"},
-	"deploy/remote": {"config", "deploy", "deploy/probe", "packaging"},
-	"deploy":        {"api", "certs", "cluster", "config", "deploy/plan", "deploy/probe", "packaging", "pgconf"},
+	"deploy/plan":   {"cluster", "config", "deploy/bundle", "deploy/distro", "deploy/probe", "packaging"},
+	"deploy/remote": {"config", "deploy", "deploy/bundle", "deploy/probe", "packaging"},
+	"deploy":        {"api", "certs", "cluster", "config", "deploy/bundle", "deploy/distro", "deploy/plan", "deploy/probe", "packaging", "pgconf"},
 
 	"api":        {"cluster"},
 	"api/client": {"cluster", "api"},
