@@ -84,8 +84,9 @@ bench-lab: check-go ## measure faults on whole machines, beside repmgr's and Pat
 # Scenarios mostly wait, so that some go on beside each other: LANES clusters at a time.
 LANES ?= 3
 
-# What of the matrix is left to "make lab", for it takes long: every process killed and stopped, faults of a standby.
-LAB_ONLY := ^Test(KilledProcess|StoppedProcess|StruckStandby|DelayedFrames|RollingPowerCycle)$$
+# What of the matrix is left to "make lab", for it takes long: every process killed and stopped, faults of a standby and of the store's
+# leader, much to write, most of the pairs.
+LAB_ONLY := ^Test(KilledProcess|StoppedProcess|StruckStandby|StruckLeader|DelayedFrames|RollingPowerCycle|StandbyFarBehind|ReturnAfterManyWrites)$$
 
 # The whole machines are Debian 13 with PostgreSQL 17, or, with STANDFAST_NETLAB_SUITE=bookworm, Debian 12 with 15. An image is
 # made once (80 s) and kept in STANDFAST_NETLAB_CACHE, or /var/cache/standfast/netlab. Each part prints what it runs on.
