@@ -117,8 +117,24 @@ func (a *Admin) Describe(more string) error {
 	for _, h := range a.Lab.Hosts {
 		text += fmt.Sprintf("  - {name: %s, address: %s}\n", h.Name, h.Addr)
 	}
-	text += fmt.Sprintf("ssh: {user: %s, key: key, known_hosts: known_hosts}\n", User) + more
-	return os.WriteFile(filepath.Join(a.Dir, "cluster.yml"), []byte(text), 0o600)
+	return a.Write("cluster.yml", text+"ssh: {user: "+User+"}\n"+more)
+}
+
+// Write makes a file in the administrator's directory. Where it is cluster.yml, it is told of key and known_hosts there: this machine's own user
+// has others.
+func (a *Admin) Write(name, text string) error {
+	plain := "ssh: {user: " + User + "}"
+	text = strings.Replace(text, plain, strings.TrimSuffix(plain, "}")+", key: key, known_hosts: known_hosts}", 1)
+	return os.WriteFile(filepath.Join(a.Dir, name), []byte(text), 0o600)
+}
+
+// Shell runs a script on the administrator's machine, with the program in its PATH, and returns all that it said.
+func (a *Admin) Shell(ctx context.Context, script string) (said string, err error) {
+	cmd := a.Lab.Command(ctx, "/bin/sh", "-euc", script)
+	cmd.Dir = a.Dir
+	cmd.Env = append(os.Environ(), "PATH="+filepath.Dir(a.binary)+":"+os.Getenv("PATH"))
+	out, err := cmd.CombinedOutput()
+	return string(out), err
 }
 
 // Command is one of standfast's on the administrator's machine.

@@ -22,8 +22,8 @@ import (
 	"github.com/jackc/pgx/v5"
 )
 
-const whole = floating + `
-applications: [{role: app, from: [10.99.0.100/32]}]
+// more is added to the guide's cluster.yml.
+const more = `
 bootstrap:
   lease: 6s # two processors are busy with three machines
   postgresql: {parameters: {max_wal_size: 256MB, work_mem: 7MB}}
@@ -40,7 +40,8 @@ func TestDeploy(t *testing.T) {
 	t.Run("plan finds what is in the way", planFindsWhatIsInTheWay)
 	t.Run("plan behind firewalls", planBehindFirewalls)
 	t.Run("plan finds a filter", planFindsAFilter)
-	ok(t, admin.Describe(whole))
+	whole := guideFile(t) + more
+	ok(t, admin.Write("cluster.yml", whole))
 	t.Run("dry run", func(t *testing.T) {
 		said := run0(t, "deploy", "--dry-run")
 		for _, want := range []string{"due  pg2: install PostgreSQL", "due  pg3: start standfast", "due  make the role app", "nothing was changed"} {
@@ -78,11 +79,12 @@ func TestDeploy(t *testing.T) {
 			t.Errorf("agents were restarted: %s, then %s", before, after)
 		}
 	})
-	t.Run("check", check)
+	t.Run("check", func(t *testing.T) { check(t, whole) })
 	t.Run("another cluster is there", anotherCluster)
 	t.Run("somebody else deploys", somebodyElse)
 	t.Run("the application", application)
 	t.Run("validate", validate)
+	t.Run("the guide, word by word", guide)
 	t.Run("secrets are secret", secrets)
 }
 
@@ -227,20 +229,20 @@ func diskFillsUp(t *testing.T) {
 }
 
 // check: where all is done nothing is due; a change is shown, with a code of its own, and not made.
-func check(t *testing.T) {
+func check(t *testing.T, whole string) {
 	code, said, err := admin.Standfast(all, "apply", "--check", "-o", "json")
 	ok(t, err)
 	if code != 0 || !strings.Contains(said, `"changed": false`) {
 		t.Errorf("with nothing due it exits with %d:\n%s", code, said)
 	}
 	before := agents(t)
-	ok(t, admin.Describe(strings.Replace(whole, "work_mem: 7MB", "work_mem: 8MB", 1)))
+	ok(t, admin.Write("cluster.yml", strings.Replace(whole, "work_mem: 7MB", "work_mem: 8MB", 1)))
 	code, said, err = admin.Standfast(all, "apply", "--check", "--diff", "-o", "json")
 	ok(t, err)
 	if code != 5 || !strings.Contains(said, `"changed": true`) || strings.Count(said, "/etc/standfast/standfast.yml") < 3 || !strings.Contains(said, "work_mem: 8MB") {
 		t.Errorf("with a change it exits with %d:\n%s", code, said)
 	}
-	ok(t, admin.Describe(whole))
+	ok(t, admin.Write("cluster.yml", whole))
 	if said := run0(t, "deploy"); !strings.Contains(said, "nothing was to be done") || agents(t) != before {
 		t.Errorf("a check has changed something:\n%s", said)
 	}
