@@ -46,7 +46,7 @@ func (r *Report) system(host string, f probe.Facts) {
 	system, known := distro.Find(f.OS.ID, f.OS.Version)
 	switch {
 	case !known:
-		r.add(Fail, host, "system", "use one of "+distro.Names()+", or set it up by hand: standfast init", fmt.Sprintf("%s is not supported", orUnknown(f.OS.Name)))
+		r.add(Fail, host, "system", "use one of "+distro.Names()+", or set it up by hand: standfast init", fmt.Sprintf("%s is not supported", orText(f.OS.Name, "an unknown system")))
 	case !system.Tested:
 		r.add(Warn, host, "system", "try it on test hosts first", f.OS.Name+" should work, and has not been tested")
 	default:
@@ -57,11 +57,11 @@ func (r *Report) system(host string, f probe.Facts) {
 	}
 }
 
-func orUnknown(name string) string {
-	if name == "" {
-		return "an unknown system"
+func orText(text, other string) string {
+	if text == "" {
+		return other
 	}
-	return name
+	return text
 }
 
 func (r *Report) size(host string, f probe.Facts) {
@@ -196,15 +196,38 @@ func (r *Report) earlier(s Site, host string, f probe.Facts) {
 		r.add(Fail, host, "Standfast", fmt.Sprintf("put back the directory of its secrets (secrets: %s), or deploy from the machine that has it", s.Deployment.Secrets),
 			"has certificates of an authority that is not this deployment's")
 	case was.Data && was.Cluster == "":
-		r.add(Fail, host, "Standfast", "move "+config.DefaultNode().StateDir+" away if nobody needs it", "holds the data of a cluster that is not known")
+		r.add(Fail, host, "Standfast", "move "+config.DefaultNode().StateDir+" away if nobody needs it", "holds the data of a cluster that is not known: "+orText(was.System, "its pg_control can't be read"))
 	case f.Packages[packaging.Package] != "":
 		r.add(Warn, host, "Standfast", "upgrade the package there, and deploy with a program of the same version",
 			fmt.Sprintf("comes from the package %s %s; what is deployed takes its place until the package is upgraded", packaging.Package, f.Packages[packaging.Package]))
+	case was.Data && len(moved(s.Deployment, host, was)) > 0:
+		r.add(Fail, host, "Standfast", "put back what is there: a deployment does not move a member; remove it from the cluster and add it with its new address or ports",
+			"of a founded cluster, and cluster.yml has another "+strings.Join(moved(s.Deployment, host, was), ", another "))
 	case was.Running:
 		r.add(Pass, host, "Standfast", "", "runs as this cluster's member")
 	case was.Cluster != "":
 		r.add(Pass, host, "Standfast", "", "is installed as this cluster's member")
 	}
+}
+
+// moved names what the others find a member by, where cluster.yml differs from what the member has.
+func moved(d config.Deployment, host string, was probe.Standfast) (out []string) {
+	is := d.Node(host).Self()
+	if was.Address != "" && was.Address != is.Address {
+		out = append(out, fmt.Sprintf("address (%s, there %s)", is.Address, was.Address))
+	}
+	for _, p := range []struct {
+		name    string
+		is, was int
+	}{
+		{"postgres", is.Ports.Postgres, was.Ports.Postgres}, {"admin", is.Ports.Admin, was.Ports.Admin}, {"beat", is.Ports.Beat, was.Ports.Beat},
+		{"etcd_client", is.Ports.EtcdClient, was.Ports.EtcdClient}, {"etcd_peer", is.Ports.EtcdPeer, was.Ports.EtcdPeer},
+	} {
+		if p.was != 0 && p.is != p.was {
+			out = append(out, fmt.Sprintf("port %s (%d, there %d)", p.name, p.is, p.was))
+		}
+	}
+	return out
 }
 
 // versions sees to it that all hosts get the same PostgreSQL: standbys can't follow another major version.

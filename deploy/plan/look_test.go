@@ -111,9 +111,15 @@ func TestLook(t *testing.T) {
 		"another cluster":       {func(f *probe.Facts) { f.Found = probe.Standfast{Cluster: "other"} }, plan.Fail, "is a member of the cluster other"},
 		"another member":        {func(f *probe.Facts) { f.Found = probe.Standfast{Cluster: "main", Name: "pg3"} }, plan.Fail, "is the member pg3"},
 		"another authority":     {func(f *probe.Facts) { f.Found = probe.Standfast{Cluster: "main", Name: "pg2", CA: "theirs"} }, plan.Fail, "authority that is not this deployment's"},
-		"data of nobody":        {func(f *probe.Facts) { f.Found = probe.Standfast{Data: true} }, plan.Fail, "data of a cluster that is not known"},
+		"data of nobody":        {func(f *probe.Facts) { f.Found = probe.Standfast{Data: true, System: "PostgreSQL 17, system identifier 7"} }, plan.Fail, "data of a cluster that is not known: PostgreSQL 17, system identifier 7"},
 		"deployed before": {func(f *probe.Facts) {
 			f.Found = probe.Standfast{Cluster: "main", Name: "pg2", CA: "ours", Data: true, Running: true}
+		}, "", ""},
+		"a member that would move": {func(f *probe.Facts) {
+			f.Found = probe.Standfast{Cluster: "main", Name: "pg2", CA: "ours", Data: true, Address: "10.0.0.22", Ports: config.Ports{EtcdPeer: 2390, Beat: 8301, Health: 9}}
+		}, plan.Fail, "cluster.yml has another address (10.0.0.12, there 10.0.0.22), another port etcd_peer (2380, there 2390)"},
+		"one that was never founded": {func(f *probe.Facts) {
+			f.Found = probe.Standfast{Cluster: "main", Name: "pg2", CA: "ours", Address: "10.0.0.22"}
 		}, "", ""},
 		"an address in use":    {func(f *probe.Facts) { f.VIPs["10.0.0.50"] = probe.VIP{Interface: "eth0", Taken: "02:00:00:00:00:01"} }, plan.Fail, "10.0.0.50 answers already"},
 		"an address of no one": {func(f *probe.Facts) { f.VIPs["10.0.0.50"] = probe.VIP{Error: "no interface has its subnet"} }, plan.Fail, "no interface has its subnet"},

@@ -5,6 +5,8 @@ package probe
 
 import (
 	"time"
+
+	"standfast/config"
 )
 
 // Request is a question; what is not set is not answered.
@@ -139,5 +141,10 @@ type Standfast struct {
 	Name    string `json:"name"`    // the member's there
 	CA      string `json:"ca"`      // SHA-256 of its certificate authority's certificate, in hexadecimal
 	Data    bool   `json:"data"`    // there is a PostgreSQL in its data directory
+	System  string `json:"system"`  // what that is: its major version and system identifier (pg_controldata); "": not known
 	Running bool   `json:"running"` // the agent's service is active
+
+	// Where the others find it, by its file.
+	Address string       `json:"address,omitempty"`
+	Ports   config.Ports `json:"ports"`
 }

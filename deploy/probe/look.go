@@ -3,6 +3,7 @@ package probe
 import (
 	"context"
 	"crypto/sha256"
+	"encoding/binary"
 	"encoding/hex"
 	"errors"
 	"fmt"
@@ -162,6 +163,8 @@ func found(ctx context.Context) Standfast {
 	s := Standfast{Running: active(packaging.Unit)}
 	if node, err := config.LoadNode(config.DefaultPath, nil, nil); err == nil {
 		n, s.Cluster, s.Name = node, node.Cluster, node.Name
+		self := n.Self()
+		s.Address, s.Ports = self.Address, self.Ports
 	} else if !errors.Is(err, os.ErrNotExist) {
 		s.Cluster = "unreadable"
 	}
@@ -175,7 +178,22 @@ func found(ctx context.Context) Standfast {
 	}
 	_, err := os.Stat(filepath.Join(dir, "PG_VERSION"))
 	s.Data = err == nil
+	s.System = systemOf(dir)
 	return s
+}
+
+// systemOf says which database cluster a data directory is of, as pg_controldata would: the identifier that initdb has drawn is the first
+// thing in pg_control (src/include/catalog/pg_control.h), in the byte order of the host.
+func systemOf(dir string) string {
+	version, err := os.ReadFile(filepath.Join(dir, "PG_VERSION"))
+	if err != nil {
+		return ""
+	}
+	control, err := os.ReadFile(filepath.Join(dir, "global", "pg_control"))
+	if err != nil || len(control) < 8 {
+		return ""
+	}
+	return fmt.Sprintf("PostgreSQL %s, system identifier %d", strings.TrimSpace(string(version)), binary.NativeEndian.Uint64(control))
 }
 
 // packages asks dpkg, or rpm where there is no dpkg, about the named packages and PostgreSQL's servers. Both exit with an error when one of

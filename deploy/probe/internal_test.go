@@ -1,6 +1,8 @@
 package probe
 
 import (
+	"encoding/binary"
+	"os"
 	"path/filepath"
 	"testing"
 )
@@ -37,4 +39,26 @@ func TestLock(t *testing.T) {
 		t.Errorf("it says %q", said)
 	}
 	end()
+}
+
+func TestSystemOf(t *testing.T) {
+	dir := t.TempDir()
+	if got := systemOf(dir); got != "" {
+		t.Errorf("an empty directory is %q", got)
+	}
+	control := append([]byte{1, 0, 0, 0, 0, 0, 0, 0}, "more"...)
+	if binary.NativeEndian.Uint16([]byte{1, 0}) != 1 {
+		control = append([]byte{0, 0, 0, 0, 0, 0, 0, 1}, "more"...)
+	}
+	for path, text := range map[string][]byte{"PG_VERSION": []byte("17\n"), "global/pg_control": control} {
+		if err := os.MkdirAll(filepath.Dir(filepath.Join(dir, path)), 0o700); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(filepath.Join(dir, path), text, 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if got := systemOf(dir); got != "PostgreSQL 17, system identifier 1" {
+		t.Errorf("got %q", got)
+	}
 }
