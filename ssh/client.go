@@ -163,10 +163,23 @@ type process struct {
 	out, err bytes.Buffer
 }
 
-func (c *Client) start(script string) (*process, error) {
+// session opens one. A host may refuse it (sshd_config(5), MaxSessions); everything else is the end of the connection.
+func (c *Client) session() (*ssh.Session, error) {
 	s, err := c.conn.NewSession()
-	if err != nil {
+	var refused *ssh.OpenChannelError
+	switch {
+	case err == nil:
+		return s, nil
+	case errors.As(err, &refused):
 		return nil, fmt.Errorf("open a session: %w", err)
+	}
+	return nil, fmt.Errorf("open a session: %w (%w)", errLost, err)
+}
+
+func (c *Client) start(script string) (*process, error) {
+	s, err := c.session()
+	if err != nil {
+		return nil, err
 	}
 	p := &process{session: s}
 	s.Stdout, s.Stderr = &p.out, &p.err

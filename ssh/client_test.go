@@ -184,6 +184,21 @@ func TestHold(t *testing.T) {
 	if _, err := os.Stat(gone); err != nil {
 		t.Error("it did not end in order")
 	}
+	_, release, err = c.Hold(t.Context(), "read line; echo got; read beat; touch "+gone+"2; cat >/dev/null", "ports")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for began := time.Now(); ; time.Sleep(50 * time.Millisecond) {
+		if _, err := os.Stat(gone + "2"); err == nil {
+			break
+		}
+		if time.Since(began) > 10*ssh.Beat {
+			t.Fatal("it is not told that somebody is there")
+		}
+	}
+	if err := release(); err != nil {
+		t.Error(err)
+	}
 	if _, _, err := c.Hold(t.Context(), "echo broken >&2; exit 3", "ports"); err == nil || !strings.Contains(err.Error(), "broken") {
 		t.Errorf("a script that ends at once gives %v", err)
 	}

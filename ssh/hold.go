@@ -4,17 +4,22 @@ import (
 	"bufio"
 	"context"
 	"errors"
-	"fmt"
 	"io"
 	"strings"
+	"sync"
+	"time"
 )
 
-// Hold starts a script as root that is to run on, gives it a first line and returns the first line that it answers. release closes
-// its standard input and waits for its end.
+// Beat is how often a script that is held gets an empty line, by which it knows that we are there: a host whose cable was pulled learns of it in
+// no other way, as long as it has nothing to say.
+const Beat = 3 * time.Second
+
+// Hold starts a script as root that is to run on, gives it a first line and returns the first line that it answers. From then on it gets
+// an empty line every Beat. release closes its standard input and waits for its end.
 func (c *Client) Hold(ctx context.Context, script, line string) (answer []byte, release func() error, err error) {
-	s, err := c.conn.NewSession()
+	s, err := c.session()
 	if err != nil {
-		return nil, nil, fmt.Errorf("open a session: %w", err)
+		return nil, nil, err
 	}
 	p := &process{session: s}
 	s.Stderr = &p.err
@@ -30,9 +35,13 @@ func (c *Client) Hold(ctx context.Context, script, line string) (answer []byte, 
 		return nil, nil, err
 	}
 	stop := context.AfterFunc(ctx, func() { s.Close() })
+	quiet := make(chan struct{})
+	var beats sync.WaitGroup
 	release = func() error {
 		defer stop()
 		defer s.Close()
+		close(quiet)
+		beats.Wait()
 		if err := p.stdin.Close(); err != nil && !errors.Is(err, io.EOF) { // EOF: it has ended already
 			return err
 		}
@@ -47,5 +56,22 @@ func (c *Client) Hold(ctx context.Context, script, line string) (answer []byte, 
 		}
 		return nil, nil, err
 	}
+	beats.Go(func() { beat(p.stdin, quiet) })
 	return answer, release, nil
+}
+
+// beat writes until it is told to stop, or nobody is there any more.
+func beat(to io.Writer, quiet <-chan struct{}) {
+	tick := time.NewTicker(Beat)
+	defer tick.Stop()
+	for {
+		select {
+		case <-quiet:
+			return
+		case <-tick.C:
+			if _, err := io.WriteString(to, "\n"); err != nil {
+				return
+			}
+		}
+	}
 }

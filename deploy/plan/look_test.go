@@ -111,7 +111,9 @@ func TestLook(t *testing.T) {
 		"another cluster":       {func(f *probe.Facts) { f.Found = probe.Standfast{Cluster: "other"} }, plan.Fail, "is a member of the cluster other"},
 		"another member":        {func(f *probe.Facts) { f.Found = probe.Standfast{Cluster: "main", Name: "pg3"} }, plan.Fail, "is the member pg3"},
 		"another authority":     {func(f *probe.Facts) { f.Found = probe.Standfast{Cluster: "main", Name: "pg2", CA: "theirs"} }, plan.Fail, "authority that is not this deployment's"},
-		"data of nobody":        {func(f *probe.Facts) { f.Found = probe.Standfast{Data: true, System: "PostgreSQL 17, system identifier 7"} }, plan.Fail, "data of a cluster that is not known: PostgreSQL 17, system identifier 7"},
+		"data of nobody": {func(f *probe.Facts) {
+			f.Found = probe.Standfast{Data: true, System: "PostgreSQL 17, system identifier 7"}
+		}, plan.Fail, "data of a cluster that is not known: PostgreSQL 17, system identifier 7"},
 		"deployed before": {func(f *probe.Facts) {
 			f.Found = probe.Standfast{Cluster: "main", Name: "pg2", CA: "ours", Data: true, Running: true}
 		}, "", ""},

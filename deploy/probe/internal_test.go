@@ -2,9 +2,13 @@ package probe
 
 import (
 	"encoding/binary"
+	"io"
 	"os"
 	"path/filepath"
+	"sync"
 	"testing"
+	"testing/synctest"
+	"time"
 )
 
 // TestLock: the second is told who has it, and has it when the first has ended.
@@ -61,4 +65,27 @@ func TestSystemOf(t *testing.T) {
 	if got := systemOf(dir); got != "PostgreSQL 17, system identifier 1" {
 		t.Errorf("got %q", got)
 	}
+}
+
+// TestSilenceIsTheEnd of who does not beat any more, and of nobody else.
+func TestSilenceIsTheEnd(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		in, feed := io.Pipe()
+		began := time.Now()
+		var wait sync.WaitGroup
+		wait.Go(func() { awaitEnd(in) })
+		for range 6 {
+			time.Sleep(silence / 2)
+			if _, err := feed.Write([]byte("\n")); err != nil {
+				t.Fatal(err)
+			}
+		}
+		wait.Wait()
+		if took := time.Since(began); took != 4*silence {
+			t.Errorf("it ended after %s", took)
+		}
+		if err := feed.Close(); err != nil { // its reader ends
+			t.Error(err)
+		}
+	})
 }

@@ -59,13 +59,42 @@ func Main(ctx context.Context, in io.Reader, out io.Writer) error {
 	}
 	err := json.NewEncoder(out).Encode(a) // which ends the line
 	if len(open) > 0 {
-		_, rest := io.Copy(io.Discard, in)
-		err = errors.Join(err, rest)
+		awaitEnd(in)
 	}
 	for _, c := range open {
 		err = errors.Join(err, c.Close())
 	}
 	return err
+}
+
+// silence is how long who holds something here may say nothing. They beat every few seconds, and give a host up that is silent for longer.
+const silence = 15 * time.Second
+
+// awaitEnd returns when the input has ended or its other end is gone. What it has started ends with the program.
+func awaitEnd(in io.Reader) {
+	heard := make(chan struct{})
+	go func() {
+		defer close(heard)
+		for buf := make([]byte, 64); ; {
+			n, err := in.Read(buf)
+			if err != nil {
+				return
+			}
+			if n > 0 {
+				heard <- struct{}{}
+			}
+		}
+	}()
+	for {
+		select {
+		case _, more := <-heard:
+			if !more {
+				return
+			}
+		case <-time.After(silence):
+			return
+		}
+	}
 }
 
 // String is the endpoint as a key of Answer's maps.
