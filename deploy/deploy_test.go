@@ -399,3 +399,25 @@ func (c *cutOff) Reload(ctx context.Context) error {
 	}
 	return c.machine.Reload(ctx)
 }
+
+// TestNotWholeSaysWhy: the member that is missing, and what it said last.
+func TestNotWholeSaysWhy(t *testing.T) {
+	w, s := bare(t, t.TempDir())
+	s.Machines["pg2"] = mute{w.hosts["pg2"]}
+	s.Patience = 300 * time.Millisecond
+	_, _, err := run(t, s, deploy.Options{})
+	const want = "the cluster does not become whole: pg2 does not answer; look at journalctl -u standfast on the hosts\n  pg2: level=ERROR msg=\"pg2 has no room\""
+	if err == nil || !strings.HasSuffix(err.Error(), want) {
+		t.Errorf("got %v", err)
+	}
+}
+
+// mute is a host whose member does not answer.
+type mute struct{ *machine }
+
+func (m mute) Ask(ctx context.Context, r probe.Request) (probe.Answer, error) {
+	if len(r.Get) > 0 {
+		return probe.Answer{Get: []probe.Response{{Error: "connection refused"}}}, nil
+	}
+	return m.machine.Ask(ctx, r)
+}

@@ -40,6 +40,8 @@ type Machine interface {
 	Reload(ctx context.Context) error
 	// Start enables a service and starts it, or starts it again where it runs, in a second later than all of the times.
 	Start(ctx context.Context, name string, after time.Time) error
+	// Log gives the last lines that a service has said.
+	Log(ctx context.Context, name string) (string, error)
 	// SQL runs statements on the host's PostgreSQL as its superuser and returns the rows. They go in through standard input.
 	SQL(ctx context.Context, database, statements string) (string, error)
 	// Crash kills the host's PostgreSQL as it would kill itself: without a word to anybody.

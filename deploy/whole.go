@@ -13,8 +13,10 @@ import (
 
 	"standfast/api"
 	"standfast/cluster"
+	"standfast/config"
 	"standfast/deploy/distro"
 	"standfast/deploy/probe"
+	"standfast/packaging"
 )
 
 // How long a cluster may take until it is whole, and how often it is asked.
@@ -38,10 +40,39 @@ func (s *Site) await(ctx context.Context, c condition) (*api.Status, error) {
 		}
 		select {
 		case <-ctx.Done():
-			return nil, fmt.Errorf("%w: %s; look at journalctl -u standfast on the hosts", context.Cause(ctx), missing)
+			if !errors.Is(context.Cause(ctx), errNotWhole) {
+				return nil, context.Cause(ctx) // somebody has ended it
+			}
+			return nil, fmt.Errorf("%w: %s; look at journalctl -u standfast on the hosts%s", context.Cause(ctx), missing, s.lastWords(ctx, missing))
 		case <-time.After(askEvery):
 		}
 	}
+}
+
+// logTime bounds the look at the logs of hosts that may be in a bad way.
+const logTime = 10 * time.Second
+
+// lastWords are the ends of the logs of those members that the text begins with, or of all.
+func (s *Site) lastWords(ctx context.Context, missing string) string {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), logTime)
+	defer cancel()
+	who := s.Deployment.Members
+	for _, h := range who {
+		if strings.HasPrefix(missing, h.Name+" ") {
+			who = []config.Host{h}
+		}
+	}
+	var b strings.Builder
+	for _, h := range who {
+		text, err := s.Machines[h.Name].Log(ctx, packaging.Unit)
+		if err != nil {
+			text = fmt.Sprintf("can't be read: %v", err)
+		}
+		for line := range strings.Lines(strings.TrimSpace(text)) {
+			fmt.Fprintf(&b, "\n  %s: %s", h.Name, strings.TrimSpace(line))
+		}
+	}
+	return b.String()
 }
 
 var errNotWhole = errors.New("the cluster does not become whole")

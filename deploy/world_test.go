@@ -154,6 +154,10 @@ func (m *machine) Start(_ context.Context, _ string, after time.Time) error {
 	})
 }
 
+func (m *machine) Log(context.Context, string) (string, error) {
+	return "level=ERROR msg=\"" + m.name + " has no room\"\n", nil
+}
+
 func (m *machine) Crash(context.Context) error { return m.hand((m.primary+1)%len(m.order), true) }
 
 func (m *machine) Switchover(_ context.Context, to string) error {

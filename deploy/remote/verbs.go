@@ -174,6 +174,13 @@ timeout %[4]d systemctl restart %[1]s || {
 	return err
 }
 
+// Log asks the journal, for warnings first: what went wrong stands among much that did not.
+func (m *Machine) Log(ctx context.Context, name string) (string, error) {
+	return m.run(ctx, fmt.Sprintf(`w=$(journalctl --no-pager -q -o cat -n 200 -u %[1]s | grep -E 'level(=|":")(WARN|ERROR)' | tail -n 3)
+[ -n "$w" ] || w=$(journalctl --no-pager -q -o cat -n 3 -u %[1]s)
+printf '%%s\n' "$w"`, name))
+}
+
 // SQL is psql's, over the socket that only this host's root and postgres reach. There is one server's in its directory.
 func (m *Machine) SQL(ctx context.Context, database, statements string) (string, error) {
 	out, err := m.shell.Run(ctx, fmt.Sprintf(`cd /

@@ -181,3 +181,17 @@ func TestStart(t *testing.T) {
 		})
 	}
 }
+
+// TestLog shows what went wrong, where the service says so, in either form of its log.
+func TestLog(t *testing.T) {
+	for said, want := range map[string]string{
+		`level=ERROR msg="no room"\nlevel=INFO msg=a\nlevel=INFO msg=b`:   `level=ERROR msg="no room"`,
+		`{"level":"WARN","msg":"no room"}\n{"level":"INFO","msg":"a"}`:    `{"level":"WARN","msg":"no room"}`,
+		`standfast: read /etc/standfast/standfast.yml: permission denied`: `standfast: read /etc/standfast/standfast.yml: permission denied`,
+	} {
+		programs(t, map[string]string{"journalctl": "printf '%b\\n' '" + said + "'"})
+		if got, err := (&Machine{shell: here{}}).Log(t.Context(), "a.service"); err != nil || got != want {
+			t.Errorf("got %q, %v, want %q", got, err, want)
+		}
+	}
+}
