@@ -91,6 +91,11 @@ func outward(d config.Deployment, h config.Host, at map[string][]string) (out []
 				Rule{h.Name, Out, family, "udp", []int{d.Node(o.Name).Self().Ports.Beat}, "heartbeats to " + o.Name})
 		}
 	}
+	for _, v := range d.VIP {
+		p := d.Ports
+		out = append(out, Rule{h.Name, Out, []string{v.Address}, "tcp", []int{p.Write, p.Read}, "to the floating address, as validate tries it"},
+			Rule{h.Name, Out, []string{v.Address}, "udp", []int{p.Beat}, "to the floating address, as plan tries it"})
+	}
 	return out
 }
 

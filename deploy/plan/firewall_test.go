@@ -20,6 +20,7 @@ members:
   - {name: pg1, address: 10.0.0.11}
   - {name: pg2, address: "fd00::12"}
   - {name: w1, address: w1.example, kind: witness, ports: {health: 9008}, ssh: "192.168.1.13:2222"}
+vip: [{address: 10.0.0.50}]
 applications: [{role: app, from: [10.0.5.0/24, "fd05::/64"]}]
 `
 
