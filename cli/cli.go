@@ -35,7 +35,7 @@ type commands struct {
 	Reclone    recloneCmd    `cmd:"" help:"Replace a member's data by a new copy of the primary's." group:"Change"`
 	Conf       configCmd     `cmd:"" name:"config" help:"Show or change the agreed configuration." group:"Change"`
 	Run        runCmd        `cmd:"" help:"Run this host's member." group:"Set up"`
-	Node       nodeCmd       `cmd:"" help:"Stop or start this host's member." group:"Set up"`
+	Node       nodeCmd       `cmd:"" help:"Stop or start this host's member; add, remove, replace members." group:"Set up"`
 	Plan       planCmd       `cmd:"" help:"Look at the hosts that a cluster is to be made of; change nothing." group:"Set up"`
 	Bundle     bundleCmd     `cmd:"" help:"Make one file of all that hosts without a mirror need." group:"Set up"`
 	Deploy     deployCmd     `cmd:"" aliases:"apply" help:"Make a running cluster of bare hosts, over ssh." group:"Set up"`

@@ -7,6 +7,7 @@ import (
 	"strings"
 
 	"standfast/api"
+	"standfast/deploy"
 	"standfast/ops"
 )
 
@@ -62,13 +63,14 @@ func codeOf(err error) Code {
 	var c *coded
 	var u *usageError
 	var refused *ops.Refused
+	var refusal *deploy.Refusal
 	var answer *api.Error
 	switch {
 	case errors.As(err, &c):
 		return c.code
 	case errors.As(err, &u):
 		return Usage
-	case errors.As(err, &refused):
+	case errors.As(err, &refused), errors.As(err, &refusal):
 		return Unsafe
 	case errors.As(err, &answer):
 		return codes[answer.Kind]

@@ -16,6 +16,11 @@ import (
 type nodeCmd struct {
 	Stop  nodeStopCmd  `cmd:"" help:"Hand this host's role over, then stop its member and PostgreSQL."`
 	Start nodeStartCmd `cmd:"" help:"Start this host's member."`
+
+	Add     nodeAddCmd     `cmd:"" help:"Take hosts into the running cluster, over ssh."`
+	Remove  nodeRemoveCmd  `cmd:"" help:"Take a member out of the cluster."`
+	Replace nodeReplaceCmd `cmd:"" help:"Put a new machine in the place of one that died for good, over ssh."`
+	Change  nodeChangeCmd  `cmd:"" hidden:""`
 }
 
 type nodeStopCmd struct {

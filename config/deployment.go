@@ -189,9 +189,39 @@ func hbaName(name string) string { return `"` + name + `"` }
 // copied are the sections that a member's file takes over as they were written.
 var copied = []string{"ports", "vip", "hooks", "watchdog", "log", "bootstrap"}
 
-// RenderNode writes the file of the named member.
-func (d Deployment) RenderNode(name string) ([]byte, error) {
+// Without is the deployment as it would be without the named member.
+func (d Deployment) Without(name string) Deployment {
+	d.Members = slices.DeleteFunc(slices.Clone(d.Members), func(h Host) bool { return h.Name == name })
+	return d
+}
+
+// Host finds a member; nil: there is none of that name.
+func (d Deployment) Host(name string) *Host {
+	for i := range d.Members {
+		if d.Members[i].Name == name {
+			return &d.Members[i]
+		}
+	}
+	return nil
+}
+
+// LinesOf are the lines of pg_hba.conf that are there for the named member alone: the applications come through its router.
+func (d Deployment) LinesOf(name string) []string {
+	others := d.Without(name).admissions()
+	return slices.DeleteFunc(d.admissions(), func(l string) bool { return slices.Contains(others, l) })
+}
+
+// RenderNode writes the file of the named member, a founder.
+func (d Deployment) RenderNode(name string) ([]byte, error) { return d.render(name, false) }
+
+// RenderJoined writes the file of a member that was added to a cluster that ran.
+func (d Deployment) RenderJoined(name string) ([]byte, error) { return d.render(name, true) }
+
+func (d Deployment) render(name string, join bool) ([]byte, error) {
 	doc := yaml.MapSlice{{Key: "cluster", Value: d.Cluster}, {Key: "name", Value: name}}
+	if join {
+		doc = append(doc, yaml.MapItem{Key: "join", Value: true})
+	}
 	var members []Member
 	for _, h := range d.Members {
 		members = append(members, h.Member())

@@ -10,6 +10,7 @@ import (
 	"io/fs"
 	"time"
 
+	"standfast/api"
 	"standfast/config"
 	"standfast/deploy/bundle"
 	"standfast/deploy/distro"
@@ -48,6 +49,11 @@ type Machine interface {
 	Crash(ctx context.Context) error
 	// Switchover asks the cluster, from there, to hand the primary's role to a member.
 	Switchover(ctx context.Context, to string) error
+	// AddMember and RemoveMember ask the cluster, from there, to change its members, and report whether there was nothing to do.
+	AddMember(ctx context.Context, r api.AddMemberRequest) (nothing bool, err error)
+	RemoveMember(ctx context.Context, r api.RemoveMemberRequest) (nothing bool, err error)
+	// Stop stops services, in order, and keeps them from starting at the next boot.
+	Stop(ctx context.Context, names ...string) error
 	// Version is what a program says to --version.
 	Version(ctx context.Context, program string) (string, error)
 }
@@ -66,6 +72,7 @@ type File struct {
 	Mode  fs.FileMode
 	Owner string // user, and group of the same name
 	Keep  bool   // what is there stays, whatever it holds: the host renews it by itself
+	Quiet bool   // it keeps the time of the one that it replaces: what reads it need not be started again
 }
 
 // FileState is one that is there.
@@ -149,3 +156,9 @@ func (e *StepError) Error() string {
 
 // Unwrap gives the cause.
 func (e *StepError) Unwrap() error { return e.Err }
+
+// Refusal is why nothing was done: it would be unsafe, or make no sense now.
+type Refusal struct{ Reason string }
+
+// Error is the reason, with the remedy.
+func (r *Refusal) Error() string { return r.Reason }

@@ -41,8 +41,15 @@ type Changed int
 // Run carries out the phases. It stops at the first that fails, when every host has come to the end of its own steps or to a failure.
 // Begun again, it goes on there.
 func Run(ctx context.Context, s *Site, o Options) (Changed, error) {
+	if err := s.sameMembers(ctx); err != nil {
+		return 0, err
+	}
+	return run(ctx, s.phases(), o)
+}
+
+func run(ctx context.Context, phases []phase, o Options) (Changed, error) {
 	r := &runner{o: o}
-	for _, p := range s.phases() {
+	for _, p := range phases {
 		if o.Only != 0 && o.Only != p.number {
 			continue
 		}

@@ -28,6 +28,12 @@ func (d secretsDir) secret() string            { return filepath.Join(d.Secrets,
 func (d secretsDir) unproven() string          { return filepath.Join(d.Secrets, "unproven") }
 func (d secretsDir) token() string             { return filepath.Join(d.Secrets, "token") }
 
+// joined is there for a member that was added to the running cluster.
+func (d secretsDir) joined(name string) string { return filepath.Join(d.member(name), "joined") }
+
+// replacing is there while a member is replaced, and says how far that has come.
+func (d secretsDir) replacing(name string) string { return filepath.Join(d.Secrets, "replacing-"+name) }
+
 // PasswordFile is where an application's password lies on this machine.
 func PasswordFile(d config.Deployment, a config.Application) string {
 	if a.PasswordFile != "" {
@@ -145,11 +151,22 @@ func (d secretsDir) authority(now time.Time) (*certs.CA, error) {
 	return ca, ca.Write(d.ca())
 }
 
+// render writes the file of a member, as a founder's or as that of one that joined.
+func (d secretsDir) render(name string) ([]byte, error) {
+	switch joined, err := exists(d.joined(name)); {
+	case err != nil:
+		return nil, err
+	case joined:
+		return d.RenderJoined(name)
+	}
+	return d.RenderNode(name)
+}
+
 // memberFiles are what a member finds in /etc/standfast.
 func memberFiles(dep config.Deployment, name string) ([]File, error) {
 	d, n := secretsDir{dep}, config.DefaultNode()
 	local, there := certs.In(d.member(name)), certs.In(n.TLSDir)
-	text, err := dep.RenderNode(name)
+	text, err := d.render(name)
 	if err != nil {
 		return nil, err
 	}

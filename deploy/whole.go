@@ -83,6 +83,9 @@ func (s *Site) awaitWhole(ctx context.Context) (*api.Status, error) { return s.a
 func (s *Site) statuses(ctx context.Context) map[string]*api.Status {
 	out := map[string]*api.Status{}
 	for _, h := range s.Deployment.Members {
+		if s.Machines[h.Name] == nil {
+			continue // it can't be reached
+		}
 		a, err := s.Machines[h.Name].Ask(ctx, probe.Request{Get: []string{s.url(h.Name, "/status")}})
 		if err != nil || len(a.Get) != 1 || a.Get[0].Error != "" {
 			continue // the condition says who is missing

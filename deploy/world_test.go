@@ -40,6 +40,8 @@ type world struct {
 	words     map[string]string // tables of one word
 	data      string            // what is in the first application's database
 	primary   int               // of order
+	members   []string          // that are agreed upon; nil: order
+	lines     []string          // of pg_hba.conf, for routers
 	term      cluster.Term
 	schema    bool // the load's
 	rows      int64
@@ -102,7 +104,11 @@ func (m *machine) Read(_ context.Context, path string) ([]byte, error) {
 func (m *machine) Write(_ context.Context, f deploy.File) error {
 	return m.change(func() {
 		b := sha256.Sum256(f.Text)
-		m.files[f.Path] = deploy.FileState{Sum: hex.EncodeToString(b[:]), Mode: f.Mode, Owner: f.Owner, Time: time.Unix(m.clock, 0)}
+		at := time.Unix(m.clock, 0)
+		if was, ok := m.files[f.Path]; ok && f.Quiet {
+			at = was.Time
+		}
+		m.files[f.Path] = deploy.FileState{Sum: hex.EncodeToString(b[:]), Mode: f.Mode, Owner: f.Owner, Time: at}
 		m.texts[f.Path] = string(f.Text)
 		m.unit.Stale = m.unit.Stale || strings.HasSuffix(f.Path, packaging.Unit)
 	})
@@ -158,9 +164,57 @@ func (m *machine) Log(context.Context, string) (string, error) {
 	return "level=ERROR msg=\"" + m.name + " has no room\"\n", nil
 }
 
+func (m *machine) Stop(context.Context, ...string) error {
+	return m.change(func() { m.unit.Active, m.unit.Enabled = false, false })
+}
+
+func (w *world) agreed() []string {
+	if w.members == nil {
+		return w.order
+	}
+	return w.members
+}
+
+// AddMember takes in a host that runs and knows that it joins.
+func (m *machine) AddMember(_ context.Context, r api.AddMemberRequest) (bool, error) {
+	m.mu.Lock()
+	there := slices.Contains(m.agreed(), r.Member.Name)
+	m.mu.Unlock()
+	if there || r.DryRun {
+		return there, nil
+	}
+	if h := m.hosts[r.Member.Name]; !h.unit.Active || !strings.Contains(h.texts[config.DefaultPath], "join: true\n") {
+		return false, errors.New("it does not run, or is about to found a cluster of its own")
+	}
+	return false, m.change(func() {
+		m.members = append(slices.Clone(m.agreed()), r.Member.Name)
+		m.lines = append(m.lines, r.HBA...)
+	})
+}
+
+// RemoveMember lets go of anybody but the primary.
+func (m *machine) RemoveMember(_ context.Context, r api.RemoveMemberRequest) (bool, error) {
+	m.mu.Lock()
+	there, reigns := slices.Contains(m.agreed(), r.Name), m.order[m.primary] == r.Name
+	m.mu.Unlock()
+	if there && reigns {
+		return false, errors.New("standfast: " + r.Name + " is the primary")
+	}
+	if !there || r.DryRun {
+		return !there, nil
+	}
+	return false, m.change(func() {
+		m.members = slices.DeleteFunc(slices.Clone(m.agreed()), func(n string) bool { return n == r.Name })
+		m.lines = slices.DeleteFunc(m.lines, func(l string) bool { return slices.Contains(r.HBA, l) })
+	})
+}
+
 func (m *machine) Crash(context.Context) error { return m.hand((m.primary+1)%len(m.order), true) }
 
 func (m *machine) Switchover(_ context.Context, to string) error {
+	if to == "" {
+		to = m.order[(m.primary+1)%len(m.order)]
+	}
 	return m.hand(slices.Index(m.order, to), false)
 }
 
@@ -296,7 +350,7 @@ func (m *machine) Ask(ctx context.Context, r probe.Request) (probe.Answer, error
 
 // founded: there is a primary, at first the first member, as soon as all run.
 func (w *world) founded() bool {
-	return !slices.ContainsFunc(w.order, func(n string) bool { return !w.hosts[n].unit.Active })
+	return w.members != nil || !slices.ContainsFunc(w.order, func(n string) bool { return !w.hosts[n].unit.Active })
 }
 
 func (w *world) get(url string) probe.Response {
@@ -304,7 +358,7 @@ func (w *world) get(url string) probe.Response {
 	if _, err := fmt.Sscanf(strings.Replace(strings.TrimPrefix(url, "http://"), "/", " ", 1), "%s %s", &at, &path); err != nil {
 		return probe.Response{Error: err.Error()}
 	}
-	i := slices.Index([]string{"10.0.0.11:8008", "10.0.0.12:8008", "10.0.0.13:8008"}, at)
+	i := slices.Index([]string{"10.0.0.11:8008", "10.0.0.12:8008", "10.0.0.13:8008", "10.0.0.14:8008"}, at)
 	if !w.hosts[w.order[i]].unit.Active {
 		return probe.Response{Error: "connection refused"}
 	}
@@ -316,8 +370,12 @@ func (w *world) get(url string) probe.Response {
 		return probe.Response{Status: status[w.founded() && i != w.primary]}
 	}
 	st := api.Status{Self: w.order[i], Store: api.Store{OK: true}}
-	for j, n := range w.order {
-		st.Members = append(st.Members, api.Member{Member: cluster.Member{Name: n}, State: api.Running, Attached: true, Readable: true, InRule: true, Writable: j == w.primary})
+	for _, n := range w.agreed() {
+		m := api.Member{Member: cluster.Member{Name: n, Beat: "10.0.0.1" + n[2:] + ":8301"}, State: api.Running, Attached: true, Readable: true, InRule: true, Writable: n == w.order[w.primary]}
+		if !w.hosts[n].unit.Active {
+			m.State = api.Unreachable
+		}
+		st.Members = append(st.Members, m)
 	}
 	if w.founded() {
 		st.Term, st.Primary = w.term, w.order[w.primary]

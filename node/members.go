@@ -36,12 +36,12 @@ func (n *Node) AddMember(ctx context.Context, r api.AddMemberRequest, progress f
 	if err != nil {
 		return err
 	}
+	if there = there && !n.changing(ctx, m.Name); there {
+		progress(api.Progress{Step: api.StepNothing, Text: m.Name + " is a member already"})
+		return nil
+	}
 	if r.DryRun {
-		text := fmt.Sprintf("%s would be added: more than half of %d members is %d then", m.Name, len(v.Members)+1, (len(v.Members)+1)/2+1)
-		if there {
-			text = m.Name + " is a member already"
-		}
-		progress(api.Progress{Step: "dry run", Text: text})
+		progress(api.Progress{Step: "dry run", Text: fmt.Sprintf("%s would be added: more than half of %d members is %d then", m.Name, len(v.Members)+1, (len(v.Members)+1)/2+1)})
 		return nil
 	}
 	ch, err := n.beginChange(ctx, store.Adding, m, r.Operator)
@@ -89,6 +89,14 @@ func (n *Node) mayAdd(v cluster.View, m cluster.Member) (there bool, err error) 
 		there = there || same && !o.Leaving
 	}
 	return there, nil
+}
+
+// changing reports whether a change of the member was begun and has not ended, as far as can be told: if not, it is gone on with.
+func (n *Node) changing(ctx context.Context, name string) bool {
+	ctx, cancel := context.WithTimeout(ctx, storeTime)
+	defer cancel()
+	ch, err := n.store.Change(ctx)
+	return err == nil && ch.Member.Name == name || err != nil && !errors.Is(err, store.ErrNotFound)
 }
 
 // hears reports whether a member is here or was heard within the detection time.

@@ -124,6 +124,22 @@ func (c *Cluster) Failover(ctx context.Context, to string, acceptLoss, dryRun bo
 	return c.moved(ctx, st, began)
 }
 
+// RemoveMember takes a member out of the cluster.
+func (c *Cluster) RemoveMember(ctx context.Context, r api.RemoveMemberRequest, progress func(api.Progress)) error {
+	if err := c.changeable(); err != nil {
+		return err
+	}
+	return c.Client.RemoveMember(ctx, r, progress)
+}
+
+// AddMember takes a host into the cluster.
+func (c *Cluster) AddMember(ctx context.Context, r api.AddMemberRequest, progress func(api.Progress)) error {
+	if err := c.changeable(); err != nil {
+		return err
+	}
+	return c.Client.AddMember(ctx, r, progress)
+}
+
 // moved finds out who reigns now.
 func (c *Cluster) moved(ctx context.Context, before *api.Status, began time.Time) (Moved, error) {
 	m := Moved{From: before.Primary, Took: time.Since(began)}

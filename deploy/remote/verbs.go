@@ -3,6 +3,7 @@ package remote
 import (
 	"bytes"
 	"context"
+	"encoding/json"
 	"fmt"
 	"io/fs"
 	"path"
@@ -10,6 +11,7 @@ import (
 	"strings"
 	"time"
 
+	"standfast/api"
 	"standfast/config"
 	"standfast/deploy"
 	"standfast/packaging"
@@ -69,6 +71,10 @@ func (m *Machine) Read(ctx context.Context, path string) ([]byte, error) {
 // The directory may be its owner's, who is not to lead root anywhere else by putting a link there: the new file is one that was not
 // there (noclobber), and is then spoken of by its descriptor.
 func (m *Machine) Write(ctx context.Context, f deploy.File) error {
+	quiet := ""
+	if f.Quiet {
+		quiet = "[ ! -e \"$p\" ] || touch -r \"$p\" $f\n"
+	}
 	script := fmt.Sprintf(`umask 077
 p=%s; d=%s; o=%s
 [ -d "$d" ] || install -d -m 0755 -o "$o" -g "$o" "$d"
@@ -81,9 +87,9 @@ cat >&3
 [ "$(wc -c <$f)" = %d ] || { rm "$t"; echo "it did not arrive whole" >&2; exit 1; }
 chown "$o:$o" $f
 chmod %o $f
-sync $f
+%ssync $f
 mv -fT "$t" "$p"
-sync "$d"`, quote(f.Path), quote(path.Dir(f.Path)), quote(f.Owner), len(f.Text), f.Mode)
+sync "$d"`, quote(f.Path), quote(path.Dir(f.Path)), quote(f.Owner), len(f.Text), f.Mode, quiet)
 	_, err := m.shell.Run(ctx, script, bytes.NewReader(f.Text))
 	return err
 }
@@ -206,8 +212,47 @@ func (m *Machine) Crash(ctx context.Context) error {
 
 // Switchover is the installed program's command.
 func (m *Machine) Switchover(ctx context.Context, to string) error {
-	_, err := m.run(ctx, packaging.Binary+" switchover --to "+quote(to))
+	if to != "" {
+		to = " --to " + quote(to)
+	}
+	_, err := m.run(ctx, packaging.Binary+" switchover"+to)
 	return err
+}
+
+// Stop disables services, so that the next boot does not start them, and stops them.
+func (m *Machine) Stop(ctx context.Context, names ...string) error {
+	var script strings.Builder
+	for _, n := range names {
+		fmt.Fprintf(&script, "systemctl disable --quiet %[1]s 2>/dev/null || :\nsystemctl stop %[1]s\n", n)
+	}
+	_, err := m.run(ctx, script.String())
+	return err
+}
+
+// AddMember is the installed program's, as the two below: it has the cluster's token there.
+func (m *Machine) AddMember(ctx context.Context, r api.AddMemberRequest) (bool, error) {
+	return m.change(ctx, "add", r)
+}
+
+// RemoveMember is the same for one that goes.
+func (m *Machine) RemoveMember(ctx context.Context, r api.RemoveMemberRequest) (bool, error) {
+	return m.change(ctx, "remove", r)
+}
+
+func (m *Machine) change(ctx context.Context, what string, request any) (nothing bool, err error) {
+	question, err := json.Marshal(request)
+	if err != nil {
+		return false, err
+	}
+	out, err := m.shell.Run(ctx, "exec "+packaging.Binary+" node change "+what, bytes.NewReader(question))
+	if err != nil {
+		return false, err
+	}
+	var last api.Progress
+	if err := json.Unmarshal(out, &last); err != nil {
+		return false, fmt.Errorf("read its answer: %w", err)
+	}
+	return last.Step == api.StepNothing, nil
 }
 
 // Version asks a program.

@@ -46,7 +46,7 @@ var may = map[string][]string{
 	"deploy/bundle": {"deploy/distro"},
 	"deploy/probe":  {"config", "ops/preflight", "packaging", "playground/load", "vip"},
 	"deploy/plan":   {"cluster", "config", "deploy/bundle", "deploy/distro", "deploy/probe", "packaging"},
-	"deploy/remote": {"config", "deploy", "deploy/bundle", "deploy/probe", "packaging"},
+	"deploy/remote": {"api", "config", "deploy", "deploy/bundle", "deploy/probe", "packaging"},
 	"deploy":        {"api", "certs", "cluster", "config", "deploy/bundle", "deploy/distro", "deploy/plan", "deploy/probe", "packaging", "pgconf"},
 
 	"api":        {"cluster"},
