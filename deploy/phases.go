@@ -281,6 +281,9 @@ func (s *Site) takesWrites(ctx context.Context) (string, error) {
 
 // parameters looks for what PostgreSQL has refused, and for what waits for a restart.
 func (s *Site) parameters(ctx context.Context) (string, error) {
+	if _, err := s.awaitWhole(ctx); err != nil { // a standby that is cloned yet has no server to ask
+		return "", err
+	}
 	for _, h := range s.data() {
 		out, err := s.Machines[h.Name].SQL(ctx, "postgres", "SELECT name || ': ' || error FROM pg_file_settings WHERE error IS NOT NULL AND name IS NOT NULL AND error <> 'setting could not be applied'"+
 			" UNION ALL SELECT name || ': waits for a restart' FROM pg_settings WHERE pending_restart;")

@@ -144,6 +144,9 @@ func (r *Report) paths(ctx context.Context, s Site) (map[path][]string, error) {
 	return r.tryPaths(ctx, s, open)
 }
 
+// refused is how the kernel tells of a port that was reached and that nobody listens on: of a member that runs, PostgreSQL may be on its way.
+const refused = "connection refused"
+
 func (r *Report) tryPaths(ctx context.Context, s Site, open map[string][]probe.Endpoint) (map[path][]string, error) {
 	var mu sync.Mutex
 	var wait sync.WaitGroup
@@ -165,7 +168,7 @@ func (r *Report) tryPaths(ctx context.Context, s Site, open map[string][]probe.E
 			}
 			for to, list := range open {
 				for _, e := range list {
-					if why := a.Dial[e.String()]; to != from && why != "" {
+					if why := a.Dial[e.String()]; to != from && why != "" && !(r.Facts[to].Found.Running && strings.Contains(why, refused)) {
 						blocked[path{from, to}] = append(blocked[path{from, to}], e.String())
 					}
 				}

@@ -18,6 +18,7 @@ import (
 type host struct {
 	facts   probe.Facts
 	blocked []string // what it can't reach
+	refused []string // where nobody listens
 	open    int      // times that Hold was not yet released
 	carries string   // what goes wrong when it carries an address
 	met     probe.Met
@@ -35,6 +36,8 @@ func (h *host) Ask(_ context.Context, r probe.Request) (probe.Answer, error) {
 	for _, e := range r.Dial {
 		if slices.Contains(h.blocked, e.String()) {
 			a.Dial[e.String()] = "i/o timeout"
+		} else if slices.Contains(h.refused, e.String()) {
+			a.Dial[e.String()] = "dial tcp: connect: connection refused"
 		} else {
 			a.Dial[e.String()] = ""
 		}
@@ -131,6 +134,7 @@ func TestLook(t *testing.T) {
 			c.change(&hosts["pg2"].facts)
 			if hosts["pg2"].facts.Found.Running { // whose beats answer members only
 				hosts["pg1"].blocked = []string{"udp 10.0.0.12:8301", "tcp 10.0.0.12:8301"}
+				hosts["pg1"].refused = []string{"tcp 10.0.0.12:5432"} // it is cloned yet
 			}
 			r, err := plan.Look(t.Context(), s)
 			if err != nil {

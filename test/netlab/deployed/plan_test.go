@@ -73,7 +73,13 @@ func planFindsAFilter(t *testing.T) {
 	pg2 := admin.Lab.Hosts[1]
 	// On the host itself, at the very edge: that is what the switch's port would do.
 	_, err := pg2.Shell(all, `nft -f - <<'END'
-table netdev port { chain out { type filter hook egress device "enp0s2" priority 0; ether type arp arp saddr ip 10.99.0.50 drop; ip saddr 10.99.0.50 drop; } }
+table netdev port {
+	chain out {
+		type filter hook egress device "enp0s2" priority 0
+		arp saddr ip 10.99.0.50 drop
+		ip saddr 10.99.0.50 drop
+	}
+}
 END
 `)
 	ok(t, err)
