@@ -18,13 +18,17 @@ type Commit struct {
 	Text       string             `json:"text"`     // the same in words
 }
 
-// Describe puts a commit rule into fields and words; attached says which members take the primary's stream now.
-func Describe(d cluster.Durability, r cluster.Rule, attached func(name string) bool) Commit {
+// Describe puts a commit rule into fields and words; attached says which members take the primary's stream now, votes how many of those that
+// are heard may fail before they are no majority: with four members there may be copies to spare when there are no votes.
+func Describe(d cluster.Durability, r cluster.Rule, attached func(name string) bool, votes int) Commit {
 	c := Commit{Durability: d, Rule: r, Hosts: r.K + 1, OutOf: len(r.Of) + 1, Survives: r.K, Spare: -r.K}
 	for _, n := range r.Of {
 		if attached(n) {
 			c.Spare++
 		}
+	}
+	if c.Spare > 0 {
+		c.Spare = min(c.Spare, max(votes, 0))
 	}
 	switch {
 	case d == cluster.Async:

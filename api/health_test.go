@@ -315,9 +315,12 @@ func TestCommitWords(t *testing.T) {
 		{cluster.Quorum, cluster.NewRule(0, "pg2"), all, 1, "each commit is on the primary's host alone; if that host is lost, so is what no standby has yet"},
 		{cluster.Async, cluster.NewRule(0, "pg2"), all, 1, "commits wait for no copy (async): what the standbys lag behind is lost with the primary's host"},
 	} {
-		if got := Describe(c.d, c.r, c.attached); got.Text != c.want || got.Spare != c.spare {
+		if got := Describe(c.d, c.r, c.attached, 2); got.Text != c.want || got.Spare != c.spare {
 			t.Errorf("%s %s: %d, %q", c.d, c.r, got.Spare, got.Text)
 		}
+	}
+	if got := Describe(cluster.Quorum, cluster.NewRule(1, "pg2", "pg3", "pg4"), all, 1); got.Spare != 1 || got.Text != "each commit is on 2 of 4 hosts; one more host may fail" {
+		t.Errorf("four members: %d, %q", got.Spare, got.Text)
 	}
 }
 

@@ -29,7 +29,7 @@ func sample(self string) *Status {
 		Schema: Schema, Version: "1.0.0", Cluster: "main", SystemID: "7408277255830290455", Self: self,
 		Observed: time.Now().Add(time.Hour), Term: 5, Phase: cluster.Reigning, Primary: "pg1", Since: time.Unix(1724873966, 0),
 		Reason: "pg2 stopped answering", By: "pg3", Timeline: 4,
-		Commit:   Describe(cluster.Quorum, rule, func(string) bool { return true }),
+		Commit:   Describe(cluster.Quorum, rule, func(string) bool { return true }, 1),
 		Store:    Store{OK: true, Kind: "embedded", Leader: "pg2", LastSeen: time.Unix(1724874295, 0)},
 		Warnings: []string{},
 		Postgres: Postgres{

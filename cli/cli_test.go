@@ -185,7 +185,7 @@ func (f *fake) status(self string) *api.Status {
 	case "priority":
 		st.Members[1].Priority = 0
 	}
-	st.Commit = api.Describe(cluster.Quorum, cluster.NewRule(1, "pg2", "pg3"), func(n string) bool { return st.Member(n).Attached })
+	st.Commit = api.Describe(cluster.Quorum, cluster.NewRule(1, "pg2", "pg3"), func(n string) bool { return st.Member(n).Attached }, 1)
 	st.History = []api.Entry{
 		{Term: 1, Timeline: 1, Primary: "pg1", Reason: "the cluster was founded", By: "pg1", Kind: "bootstrap", At: 1767225600000},
 		{Term: 4, Timeline: 3, Primary: "pg1", Old: "pg2", Reason: "pg2 was not heard from by pg1 and pg3 for 0.7 s", By: "pg1", Kind: "failover", OutageMS: 812, At: 1767312000000,

@@ -82,7 +82,7 @@ func (n *Node) buildStatus(v cluster.View, r cluster.Route, now time.Time) *api.
 		if len(st.Steps) > 0 {
 			s.Since = time.UnixMilli(st.Steps[0].At)
 		}
-		s.Commit = api.Describe(v.Settings.Durability, st.Rule, attachedIn(v))
+		s.Commit = api.Describe(v.Settings.Durability, st.Rule, attachedIn(v), votes(v))
 	}
 	head := headOf(v)
 	for _, m := range v.Members {
@@ -103,6 +103,17 @@ func (n *Node) buildStatus(v cluster.View, r cluster.Route, now time.Time) *api.
 		s.Warnings = append(s.Warnings, w)
 	}
 	return s
+}
+
+// votes is how many of the members that are heard may fail before they are no majority.
+func votes(v cluster.View) int {
+	heard := 0
+	for _, m := range v.Members {
+		if hears(v, m.Name) {
+			heard++
+		}
+	}
+	return heard - (len(v.Members)/2 + 1)
 }
 
 // attachedIn reports whether a member takes this term's stream now.
