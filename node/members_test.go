@@ -244,6 +244,17 @@ func TestOutside(t *testing.T) {
 	}
 }
 
+// TestLeavingIsTold, so that nobody forgets what was interrupted.
+func TestLeavingIsTold(t *testing.T) {
+	n, _ := bare(t, "pg1")
+	v := agreedMembers(t, n)
+	v.Members = slices.Clone(v.Members)
+	v.Members[2].Leaving = true
+	if s := n.buildStatus(v, cluster.Route{Term: 2, Write: "pg1"}, time.Now()); len(s.Warnings) != 1 || !strings.Contains(s.Warnings[0], "pg3 is being removed") {
+		t.Errorf("%q", s.Warnings)
+	}
+}
+
 // TestDepartedAreRemembered until their slots are gone, and not those who come back.
 func TestDepartedAreRemembered(t *testing.T) {
 	n, _ := bare(t, "pg1")
