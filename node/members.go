@@ -171,7 +171,7 @@ func (n *Node) beginChange(ctx context.Context, kind store.ChangeKind, m cluster
 	ch, err := n.store.BeginChange(ctx, store.Change{Kind: kind, Member: m, By: by, At: time.Now().UnixMilli()})
 	switch {
 	case errors.Is(err, store.ErrBusy):
-		return ch, api.Errorf(api.Conflict, "%s is under way for %s (standfast node %s, asked by %s): one change at a time; wait for its end, or end it with standfast node add or node remove %s", ch.Kind, ch.Member.Name, ch.Kind, ch.By, ch.Member.Name)
+		return ch, api.Errorf(api.Conflict, "%s is under way for %s (standfast node %s, asked by %s): one change at a time; wait for its end; if it was interrupted, ask for it again, or end it with standfast node remove %s", ch.Kind, ch.Member.Name, ch.Kind, ch.By, ch.Member.Name)
 	case err != nil:
 		return ch, n.noMajority("begin to change the members", err)
 	}

@@ -237,7 +237,7 @@ func warnings(v cluster.View, r cluster.Route, s *api.Status) []string {
 			add("%s on %s: load their subscribers anew; then take them out of postgresql.slots and declare them again", m.Note, m.Name)
 		}
 		if m.Leaving {
-			add("%s is being removed; if that was interrupted: standfast node remove %s goes on with it, standfast node add takes it back", m.Name, m.Name)
+			add("%s is being removed; if that was interrupted: standfast node remove %s goes on with it", m.Name, m.Name)
 		}
 		if m.PendingRestart && m.State != api.Unreachable {
 			pending = append(pending, m.Name)
