@@ -200,7 +200,9 @@ func TestRemoveOneThatCantBeReached(t *testing.T) {
 	}
 }
 
-func TestReplace(t *testing.T) {
+func TestReplace(t *testing.T) { synctest.Test(t, replace) }
+
+func replace(t *testing.T) {
 	w, s := deployedThree(t, t.TempDir())
 	w.members = append([]string{}, w.order...)
 	name := w.order[(w.primary+1)%3]

@@ -8,6 +8,7 @@ import (
 	"os"
 	"slices"
 	"strings"
+	"time"
 
 	"standfast/api"
 	"standfast/config"
@@ -174,7 +175,7 @@ func Replace(ctx context.Context, s *Site, name string, used bool, o Options) (C
 	if err != nil {
 		return 0, err
 	}
-	if m := st.Member(name); !begun && m != nil && m.State != api.Unreachable {
+	if !begun && s.stillHeard(ctx, name) {
 		return 0, &Refusal{fmt.Sprintf("%s is heard from, so it has not died: to give it a new copy of the data, standfast reclone %s; to have another machine in its place, take its power first, or standfast node remove %s and then node add", name, name, name)}
 	}
 	if used && !begun {
@@ -186,6 +187,27 @@ func Replace(ctx context.Context, s *Site, name string, used bool, o Options) (C
 		err = os.Remove(mark)
 	}
 	return changed, err
+}
+
+// silentTime is how long a member may still count as heard from after its host has died: the longest of the usual detection times, and as
+// much again.
+const silentTime = 10 * time.Second
+
+// stillHeard reports whether a member goes on being heard from.
+func (s *Site) stillHeard(ctx context.Context, name string) bool {
+	ctx, cancel := context.WithTimeout(ctx, silentTime)
+	defer cancel()
+	for {
+		st := s.Running(ctx)
+		if st != nil && (st.Member(name) == nil || st.Member(name).State == api.Unreachable) {
+			return false
+		}
+		select {
+		case <-ctx.Done():
+			return true
+		case <-time.After(askEvery):
+		}
+	}
 }
 
 func memberNames(d config.Deployment) []string {
