@@ -96,6 +96,8 @@ func without(members []cluster.Member, name string) []string {
 func (n *Node) mayRemove(v cluster.View, name string) error {
 	s, left := v.State, without(v.Members, name)
 	switch {
+	case name == n.cfg.Name:
+		return api.Errorf(api.Conflict, "%s can't carry out its own removal: ask another member", name)
 	case s.Phase != cluster.Reigning:
 		return api.Errorf(api.Conflict, "term %d is still %s: wait until a primary reigns", s.Term, s.Phase)
 	case s.Primary == name:

@@ -74,12 +74,25 @@ func (c *Client) Resume(ctx context.Context, progress func(api.Progress)) error 
 
 // AddMember takes a host into the cluster.
 func (c *Client) AddMember(ctx context.Context, r api.AddMemberRequest, progress func(api.Progress)) error {
-	return c.anywhere(ctx, http.MethodPost, "/members", r, progress)
+	return c.byOthers(ctx, http.MethodPost, r.Member.Name, r, progress)
 }
 
 // RemoveMember takes a member out of the cluster.
 func (c *Client) RemoveMember(ctx context.Context, r api.RemoveMemberRequest, progress func(api.Progress)) error {
-	return c.anywhere(ctx, http.MethodDelete, "/members", r, progress)
+	return c.byOthers(ctx, http.MethodDelete, r.Name, r, progress)
+}
+
+// byOthers sends a change of the members to one that it does not concern: whoever goes loses its part of the store midway, whoever comes has
+// none yet.
+func (c *Client) byOthers(ctx context.Context, method, name string, request any, progress func(api.Progress)) error {
+	r, _, err := c.first(ctx, func(r Reply) bool { return r.Status.Store.OK && r.Status.Self != name })
+	if err != nil {
+		return err
+	}
+	if !r.Status.Store.OK || r.Status.Self == name {
+		return api.Errorf(api.Unavailable, "no other member than %s answers that reaches a majority of the stores (etcd); see standfast status", name)
+	}
+	return c.encoded(ctx, r.from, method, "/members", request, progress)
 }
 
 // SetConfig changes the agreed configuration.
