@@ -124,6 +124,7 @@ func TestMembers(t *testing.T) {
 	t.Run("add", addMember)
 	t.Run("remove", func(t *testing.T) { removeMember(t, three) })
 	t.Run("replace", replaceMember)
+	t.Run("the primary, and back", primaryAndBack)
 	w.end(t, 5*time.Second)
 }
 
@@ -209,5 +210,20 @@ func replaceMember(t *testing.T) {
 	}
 	if said := run0(t, "deploy"); strings.Contains(said, "done ") {
 		t.Errorf("a deployment afterwards changes something:\n%s", said)
+	}
+}
+
+// primaryAndBack removes the primary, a founder, whose role is handed over first, and adds it again with what it has.
+func primaryAndBack(t *testing.T) {
+	primary := strings.Fields(reign(t))[0]
+	began := time.Now()
+	said := run0(t, "node", "remove", primary, "--switchover")
+	t.Logf("took %s\n%s", time.Since(began).Round(time.Millisecond), said)
+	began = time.Now()
+	said = run0(t, "node", "add")
+	t.Logf("took %s\n%s", time.Since(began).Round(time.Millisecond), said)
+	out, err := admin.Lab.Host(primary).Shell(all, "grep join: /etc/standfast/standfast.yml; standfast status")
+	if err != nil || !strings.Contains(out, "join: true") {
+		t.Errorf("%s (%v)", out, err)
 	}
 }
