@@ -35,24 +35,43 @@ func (n *Node) authority(ctx context.Context) (*certs.CA, error) {
 	return certs.Open(text, secret)
 }
 
-// seedAuthority puts the authority of this member's directory into the store, if that has none. It reports whether there is nothing
-// left to do: only a store that has not answered is asked again.
-func (n *Node) seedAuthority(ctx context.Context) bool {
+// seedPace is how long after a write whose outcome is not known the authority is looked for again.
+const seedPace = time.Second
+
+// seedAuthority puts the authority of this member's directory into the store, if that has none, the moment a majority can agree on it:
+// the others have no authority to sign by until then, and an operator may want new certificates as soon as the cluster is whole.
+// It returns when the store has one, when this directory has none, or when ctx ends.
+func (n *Node) seedAuthority(ctx context.Context) error {
+	for ctx.Err() == nil {
+		_, err := n.store.Authority(ctx) // waits for a majority
+		if err == nil {
+			return nil
+		}
+		if errors.Is(err, store.ErrNotFound) {
+			text, ferr := os.ReadFile(certs.Sealed(n.cfg.TLSDir))
+			if errors.Is(ferr, fs.ErrNotExist) {
+				return nil // another member has it
+			}
+			if ferr != nil {
+				n.log.Error("read the sealed certificate authority", "error", ferr)
+				return nil
+			}
+			if n.putAuthority(ctx, text) == nil {
+				return nil
+			} // else another member was faster, or nobody knows: look
+		}
+		select {
+		case <-ctx.Done():
+		case <-time.After(seedPace):
+		}
+	}
+	return nil
+}
+
+func (n *Node) putAuthority(ctx context.Context, text []byte) error {
 	ctx, cancel := context.WithTimeout(ctx, storeTime)
 	defer cancel()
-	_, err := n.store.Authority(ctx)
-	if !errors.Is(err, store.ErrNotFound) {
-		return err == nil
-	}
-	text, err := os.ReadFile(certs.Sealed(n.cfg.TLSDir))
-	if errors.Is(err, fs.ErrNotExist) {
-		return true // another member has it
-	}
-	if err != nil {
-		n.log.Error("read the sealed certificate authority", "error", err)
-		return true
-	}
-	return n.store.PutAuthority(ctx, text, 0) == nil // or another member was faster, which the next look shows
+	return n.store.PutAuthority(ctx, text, 0)
 }
 
 // invitations are this member's.

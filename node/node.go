@@ -138,6 +138,7 @@ func (n *Node) Run(ctx context.Context) (err error) {
 	w.Go(func() error { return n.keepHouse(wctx) })
 	w.Go(func() error { return n.keepLogical(wctx) })
 	w.Go(func() error { return n.keepCertificates(wctx) })
+	w.Go(func() error { return n.seedAuthority(wctx) })
 	w.Go(func() error { return n.keepReceivers(wctx) })
 	w.Go(func() error {
 		select {

@@ -12,28 +12,20 @@ import (
 	"standfast/certs"
 )
 
-// Paces of looking at this member's certificate.
-const (
-	certificatePace = time.Hour
-	authorityPace   = 10 * time.Second // until the store has the authority
-)
+// certificatePace is how often this member's certificate is looked at.
+const certificatePace = time.Hour
 
-// keepCertificates puts the authority into the store and renews this member's certificate when a third of its life is left. What
-// uses the files reads them again: the agent's listeners and its own connections, etcd at each handshake, PostgreSQL at a reload.
+// keepCertificates renews this member's certificate when a third of its life is left. What uses the files reads them again: the
+// agent's listeners and its own connections, etcd at each handshake, PostgreSQL at a reload.
 func (n *Node) keepCertificates(ctx context.Context) error {
-	for seeded := false; ; {
-		seeded = seeded || n.seedAuthority(ctx)
+	for {
 		if err := n.renewIfDue(ctx, time.Now()); err != nil && ctx.Err() == nil {
 			n.log.Error("renew this member's certificate; it is tried again within the hour", "error", err)
-		}
-		pace := certificatePace
-		if !seeded {
-			pace = authorityPace
 		}
 		select {
 		case <-ctx.Done():
 			return nil
-		case <-time.After(pace):
+		case <-time.After(certificatePace):
 		}
 	}
 }

@@ -15,6 +15,7 @@ import (
 	"standfast/certs"
 	"standfast/join"
 	"standfast/store"
+	"standfast/store/mem"
 )
 
 // certified is a bare node with a certificate that was issued at the given time, beside a sealed authority.
@@ -82,8 +83,8 @@ func TestRenewal(t *testing.T) {
 // TestAuthority: the store gets it from whoever has it, once; from then on all members renew by it.
 func TestAuthority(t *testing.T) {
 	n, ca := certified(t, time.Now())
-	if !n.seedAuthority(t.Context()) {
-		t.Fatal("it was not put into the store")
+	if err := n.seedAuthority(t.Context()); err != nil {
+		t.Fatal(err)
 	}
 	kv, err := n.store.Authority(t.Context())
 	if err != nil || bytes.Contains(kv.Value, []byte("PRIVATE")) {
@@ -106,6 +107,28 @@ func TestAuthority(t *testing.T) {
 	}
 	if _, err := n.authority(t.Context()); !errors.Is(err, certs.ErrSealed) {
 		t.Errorf("with another secret: %v", err)
+	}
+}
+
+// TestAuthorityAtFounding: a founder has to wait for a majority, and puts the authority into the store as soon as there is one.
+func TestAuthorityAtFounding(t *testing.T) {
+	n, _ := certified(t, time.Now())
+	shared := mem.New()
+	s, other := shared.Open(), shared.Open()
+	defer s.Close()
+	defer other.Close()
+	n.store = store.New(s, "main")
+	s.SetDown(true)
+	ended := make(chan error)
+	go func() { ended <- n.seedAuthority(t.Context()) }()
+	updates := other.Watch(t.Context(), "")
+	<-updates // nothing is there
+	s.SetDown(false)
+	if u := <-updates; len(u.Events)+len(u.Reset) != 1 {
+		t.Errorf("%+v", u)
+	}
+	if err := <-ended; err != nil {
+		t.Error(err)
 	}
 }
 
