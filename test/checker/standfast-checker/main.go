@@ -62,6 +62,9 @@ func run(args []string, out, words io.Writer) (code int, err error) {
 		return 2, err
 	}
 	defer r.Stop()
+	if err := begun(ctx, r, o.settle); err != nil {
+		return 2, err
+	}
 	var over <-chan time.Time
 	if o.work > 0 {
 		over = time.After(o.work)
@@ -89,6 +92,17 @@ func run(args []string, out, words io.Writer) (code int, err error) {
 	return 0, nil
 }
 
+// begun waits until a client of the first way has been served, from when on -for counts: a run in which nothing was acknowledged would
+// find nothing lost. An interrupt ends the wait and is no error.
+func begun(ctx context.Context, r *checker.Run, within time.Duration) error {
+	bound, cancel := context.WithTimeout(ctx, within)
+	defer cancel()
+	if err := r.Writers[0].AwaitServed(bound); err != nil && ctx.Err() == nil {
+		return err
+	}
+	return nil
+}
+
 func parse(args []string, words io.Writer) (*options, error) {
 	o := &options{}
 	clients := 0
@@ -98,8 +112,8 @@ func parse(args []string, words io.Writer) (*options, error) {
 	f.Func("read", "connection `string` for plain reads; may be repeated (default: those to write)", add(&o.Read))
 	f.Func("server", "connection `string` of one server, to be read in the end; may be repeated", add(&o.servers))
 	f.IntVar(&clients, "clients", 2, "writers for each -write")
-	f.DurationVar(&o.work, "for", time.Minute, "how long to work; 0: until interrupted")
-	f.DurationVar(&o.settle, "settle", time.Minute, "how long to wait then for a primary, and for servers that replay")
+	f.DurationVar(&o.work, "for", time.Minute, "how long to work once commits are acknowledged; 0: until interrupted")
+	f.DurationVar(&o.settle, "settle", time.Minute, "how long to wait for the first commits, and in the end for a primary and for servers that replay")
 	f.DurationVar(&o.Timeout, "timeout", 5*time.Second, "of one operation")
 	f.DurationVar(&o.Think, "think", 0, "pause of a writer after an acknowledged commit")
 	f.StringVar(&o.history, "history", "", "write every operation to this `file`, as lines of JSON")
