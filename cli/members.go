@@ -24,7 +24,23 @@ type membersFile struct {
 	DryRun bool   `help:"Look which steps are due, change nothing." name:"dry-run"`
 }
 
-type nodeAddCmd struct{ membersFile }
+// arriving is for the commands that install hosts.
+type arriving struct {
+	membersFile
+	Bundle string `help:"Take packages from this file, made by standfast bundle; nothing is fetched." placeholder:"FILE" type:"path"`
+}
+
+// lookFirst has the hosts looked at, with the bundle that they are to be installed from.
+func (c *arriving) lookFirst(a *app, r reached, o deploy.Options) (*deploy.Site, *plan.Report, error) {
+	from, err := openBundle(c.Bundle)
+	if err != nil {
+		return nil, nil, err
+	}
+	r.bundle = from
+	return a.lookFirst(r, o)
+}
+
+type nodeAddCmd struct{ arriving }
 
 func (nodeAddCmd) Help() string {
 	return `Takes the hosts that stand in cluster.yml, and are not in the running cluster yet, into it, over ssh: describe them there like the others first. It looks as standfast plan does, installs, configures and starts them, has the cluster take them in one after another, waits until they are cloned and count for commits, and tries the checkpoints of a deployment. Clients notice nothing. A witness has no PostgreSQL and is not cloned.
@@ -34,12 +50,13 @@ Interrupted anywhere, run it again: it goes on where it was. What is only begun 
 Examples:
 
     standfast node add -f cluster.yml --dry-run
-    standfast node add -f cluster.yml`
+    standfast node add -f cluster.yml
+    standfast node add -f cluster.yml --bundle standfast-main-debian-13.tar`
 }
 
 func (c *nodeAddCmd) Run(a *app) error {
 	return c.overSSH(a, "added", func(a *app, r reached, o deploy.Options) (deploy.Changed, error) {
-		s, _, err := a.lookFirst(r, o)
+		s, _, err := c.lookFirst(a, r, o)
 		if err != nil {
 			return 0, err
 		}
@@ -49,7 +66,7 @@ func (c *nodeAddCmd) Run(a *app) error {
 
 type nodeReplaceCmd struct {
 	Name string `arg:"" help:"The member whose host died for good."`
-	membersFile
+	arriving
 }
 
 func (nodeReplaceCmd) Help() string {
@@ -65,7 +82,7 @@ Examples:
 
 func (c *nodeReplaceCmd) Run(a *app) error {
 	return c.overSSH(a, "replaced "+c.Name, func(a *app, r reached, o deploy.Options) (deploy.Changed, error) {
-		s, report, err := a.lookFirst(r, o)
+		s, report, err := c.lookFirst(a, r, o)
 		if err != nil {
 			return 0, err
 		}

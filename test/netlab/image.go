@@ -26,6 +26,11 @@ var servers = map[string]string{"bookworm": "15", "trixie": "17"}
 // base is a small server as an administrator would set it up: systemd with its bus, and the tools of networking.
 var base = []string{"systemd-sysv", "dbus", "iproute2", "iputils-ping", "procps", "nftables", "ca-certificates", "openssh-server", "sudo"}
 
+// System is the release as "standfast bundle" names it.
+func (i Image) System() string {
+	return map[string]string{"bookworm": "debian-12", "trixie": "debian-13"}[i.suite()]
+}
+
 // Postgres is the major version of PostgreSQL's server in the image.
 func (i Image) Postgres() string { return servers[i.suite()] }
 
@@ -72,7 +77,7 @@ func (i Image) make(ctx context.Context, logf func(string, ...any)) (string, err
 	if _, err := os.Stat(dir); err == nil {
 		return dir, nil
 	}
-	mirror, err := mirror(ctx)
+	mirror, err := Mirror(ctx)
 	if err != nil {
 		return "", err
 	}
@@ -138,8 +143,8 @@ func (i Image) build(ctx context.Context, dir, mirror string, packages []string)
 	return errors.Join(err, os.Remove(policy), os.Truncate(filepath.Join(dir, "etc/machine-id"), 0))
 }
 
-// mirror is where this machine itself gets Debian from.
-func mirror(ctx context.Context) (string, error) {
+// Mirror is where this machine itself gets Debian from.
+func Mirror(ctx context.Context) (string, error) {
 	if m := os.Getenv("STANDFAST_NETLAB_MIRROR"); m != "" {
 		return m, nil
 	}

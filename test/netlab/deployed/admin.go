@@ -93,6 +93,9 @@ func add(path, line string) error {
 	return err
 }
 
+// Program is the file of the program that the administrator has.
+func (a *Admin) Program() string { return a.binary }
+
 // Use notes the hosts' keys, which an administrator compares at the first login.
 func (a *Admin) Use(l *netlab.Lab) error {
 	a.Lab = l

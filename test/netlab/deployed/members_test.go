@@ -5,11 +5,14 @@ package deployed_test
 import (
 	"context"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 	"sync"
 	"testing"
 	"time"
+
+	"standfast/test/netlab"
 
 	"github.com/jackc/pgx/v5"
 )
@@ -113,8 +116,10 @@ func TestMembers(t *testing.T) {
 	ok(t, admin.Write("cluster.yml", three))
 	run0(t, "deploy")
 	const after = "  - {name: pg3, address: 10.99.0.13}\n"
-	ok(t, func() error { _, err := admin.Lab.Add(all); return err }())
+	pg4, err := admin.Lab.Add(all)
+	ok(t, err)
 	ok(t, admin.Use(admin.Lab))
+	isolate(t, pg4)
 	four := strings.Replace(three, after, after+"  - {name: pg4, address: 10.99.0.14}\n", 1)
 	if four == three {
 		t.Fatal("the guide's cluster.yml has changed")
@@ -128,6 +133,27 @@ func TestMembers(t *testing.T) {
 	w.end(t, 5*time.Second)
 }
 
+// isolate takes away the packages that are at hand on a host, as on a site that no mirror reaches.
+func isolate(t *testing.T, h *netlab.Host) {
+	t.Helper()
+	_, err := h.Shell(all, "rm -rf /var/cache/apt/archives /var/lib/apt/lists /etc/apt/sources.list /etc/apt/sources.list.d/*; mkdir -p /var/cache/apt/archives/partial")
+	ok(t, err)
+}
+
+// bundle is made on this machine, which reaches a mirror; the administrator's, from which hosts are reached, gets the file.
+func bundle(t *testing.T) string {
+	t.Helper()
+	mirror, err := netlab.Mirror(all)
+	ok(t, err)
+	began := time.Now()
+	made := exec.CommandContext(all, admin.Program(), "bundle", "-f", "cluster.yml", "--system", netlab.Image{}.System(), "--mirror", mirror, "-o", "bundle.tar")
+	made.Dir = admin.Dir
+	said, err := made.CombinedOutput()
+	t.Logf("took %s\n%s", time.Since(began).Round(time.Millisecond), said)
+	ok(t, err)
+	return "bundle.tar"
+}
+
 func addMember(t *testing.T) {
 	if code, said, err := admin.Standfast(all, "deploy"); err != nil || code != 3 || !strings.Contains(said, "standfast node add") {
 		t.Errorf("a deployment takes pg4 in: exits with %d\n%s (%v)", code, said, err)
@@ -136,8 +162,9 @@ func addMember(t *testing.T) {
 		t.Errorf("a dry run says\n%s", said)
 	}
 	before := agents3(t)
+	file := bundle(t)
 	began := time.Now()
-	said := run0(t, "node", "add")
+	said := run0(t, "node", "add", "--bundle", file)
 	t.Logf("took %s\n%s", time.Since(began).Round(time.Millisecond), said)
 	if after := agents3(t); after != before {
 		t.Errorf("agents were restarted: %s, then %s", before, after)
