@@ -133,5 +133,5 @@ func (c *playgroundCmd) greet(a *app, p *playground.Playground) {
 	}
 	fmt.Fprintf(a.stdout, "  %s status%s --watch\n", self, with)
 	fmt.Fprintf(a.stdout, "  %s switchover%s\n", self, with)
-	fmt.Fprintf(a.stdout, "\nLogs: %s. Ctrl-C ends everything.\n", filepath.Join(filepath.Dir(p.Hosts[0].Dir), "pg*", "standfast.log"))
+	fmt.Fprintf(a.stdout, "\nLogs: %s\nCtrl-C ends everything.\n", filepath.Join(filepath.Dir(p.Hosts[0].Dir), "pg*", "standfast.log"))
 }
