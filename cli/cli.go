@@ -44,6 +44,7 @@ type commands struct {
 	Init       initCmd       `cmd:"" help:"Make a new cluster by hand: its first host, or the files of all." group:"Set up"`
 	Join       joinCmd       `cmd:"" help:"Make this host a member, by a token of another one." group:"Set up"`
 	Token      tokenCmd      `cmd:"" help:"Make, show and revoke tokens." group:"Set up"`
+	Render     renderCmd     `cmd:"" help:"Print a configuration of HAProxy, Keepalived or PgBouncer." group:"Set up"`
 	Playground playgroundCmd `cmd:"" help:"Run a real cluster on this machine alone, to try things out." group:"Set up"`
 	Completion completionCmd `cmd:"" help:"Print a completion script for your shell." group:"Set up"`
 	Version    versionCmd    `cmd:"" help:"Print the version." group:"Set up"`

@@ -161,7 +161,7 @@ func (f *fake) status(self string) *api.Status {
 	}
 	for _, name := range []string{"pg1", "pg2", "pg3"} {
 		m := api.Member{
-			Member: cluster.Member{Name: name, Kind: cluster.Data, Priority: 100, Postgres: "10.0.0.1" + name[2:] + ":5432", Location: "room " + name[2:]},
+			Member: cluster.Member{Name: name, Kind: cluster.Data, Priority: 100, Postgres: "10.0.0.1" + name[2:] + ":5432", Write: "10.0.0.1" + name[2:] + ":5000", Read: "10.0.0.1" + name[2:] + ":5001", API: "10.0.0.1" + name[2:] + ":8008", Location: "room " + name[2:]},
 			Role:   api.Standby, State: api.Running, Timeline: 3, LSN: 0x5_1234ABCD, Lag: ptr(int64(0)), Attached: true, Readable: true, InRule: true, Sessions: 3,
 		}
 		if name == st.Primary {

@@ -31,6 +31,8 @@ missing() {
 	case $1 in test | lab)
 		have_etcd || echo etcd-server
 		[ -x /usr/sbin/haproxy ] || have haproxy || echo haproxy
+		[ -x /usr/sbin/keepalived ] || have keepalived || echo keepalived
+		[ -x /usr/sbin/pgbouncer ] || have pgbouncer || echo pgbouncer
 		;;
 	esac
 	case $1 in lab)
