@@ -82,7 +82,8 @@ type Agent struct {
 	asked chan asked
 	life  context.Context // Run's: ends what runs aside
 	aside sync.WaitGroup  // records being written that nobody waits for but Run
-	hot   atomic.Int64    // since when the observer hurries, by now(); 0: it does not
+	turns counters
+	hot   atomic.Int64 // since when the observer hurries, by now(); 0: it does not
 
 	// The fields below belong to the loop's goroutine.
 	snap          store.Snapshot
@@ -278,8 +279,33 @@ func (a *Agent) tick(now time.Time) time.Duration {
 	return grid.Until(now, calmTick)
 }
 
+// counters are what Turns tells, as it is counted.
+type counters struct{ looked, acted, busy atomic.Uint64 }
+
+// Turns is how often the agent has looked since it was made, and what it took.
+type Turns struct {
+	Looked uint64        // turns of its loop
+	Acted  uint64        // of them those that decided to do something
+	Busy   time.Duration // spent in them
+}
+
+// Turns counts the turns so far.
+func (a *Agent) Turns() Turns {
+	return Turns{a.turns.looked.Load(), a.turns.acted.Load(), time.Duration(a.turns.busy.Load())}
+}
+
+// StoreSeen is when the agreed store last answered this agent; zero: never.
+func (a *Agent) StoreSeen() time.Time {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return a.storeOKAt
+}
+
 // look is one turn: see, tell, route, decide, act.
 func (a *Agent) look(ctx context.Context) {
+	began := time.Now()
+	a.turns.looked.Add(1)
+	defer func() { a.turns.busy.Add(uint64(time.Since(began))) }()
 	a.reap()
 	a.collect()
 	a.takeReclone()
@@ -307,6 +333,9 @@ func (a *Agent) look(ctx context.Context) {
 		a.cfg.OnView(v, route)
 	}
 	acts := decide.Decide(v)
+	if len(acts) > 0 {
+		a.turns.acted.Add(1)
+	}
 	a.logDecision(acts)
 	a.hurry(v, acts)
 	a.carryOut(ctx, v, acts)

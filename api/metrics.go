@@ -33,6 +33,7 @@ func declare(kind prometheus.ValueType, name, help string, labels []string) fami
 
 var (
 	mInfo     = gauge("info", "Always 1: who answers, and which version of standfast.", "cluster", "member", "version")
+	mAgent    = gauge("agent_up", "1 while this member's agent is at work; 0: what it knew is left out here.")
 	mObserved = gauge("observed_timestamp_seconds", "When the agent last published what it sees.")
 	mTerm     = gauge("term", "Number of the newest term known; rises with every change of primary.")
 	mTimeline = gauge("timeline", "PostgreSQL's timeline of this term.")
@@ -49,7 +50,7 @@ var (
 
 	mStore     = gauge("store_up", "1 if the agreed store answered within the last second.")
 	mStoreSeen = gauge("store_last_seen_timestamp_seconds", "When the agreed store last answered.")
-	mStoreSize = gauge("store_size_bytes", "Size of this member's store on disk.")
+	mStoreLead = gauge("store_leader", "1 for the member whose etcd leads.", "member")
 
 	mUp         = gauge("member_up", "1 if the member's PostgreSQL answers, or the witness is at work.", "member")
 	mRole       = gauge("member_role", "1 for the role the member has.", "member", "role")
@@ -67,12 +68,14 @@ var (
 	mDraining   = gauge("member_draining", "1 if an operator keeps the member out of routing.", "member")
 	mSessions   = gauge("member_sessions", "Client sessions in the member's router.", "member")
 	mStall      = gauge("member_stall_seconds", "How late the member itself was, at worst, in its last second.", "member")
+	mTrip       = gauge("member_round_trip_seconds", "Round trip of beats to the member and back, from program to program, smoothed.", "member")
+	mClock      = gauge("member_clock_offset_seconds", "How far the member's clock is ahead of this one's.", "member")
+	mHeardBeats = counter("member_beats_total", "Beats of the member that were heard here.", "member")
+	mLostBeats  = counter("member_beats_lost_total", "Beats of the member that were sent and not heard here.", "member")
 
-	mConnections = gauge("postgres_connections", "Connections to this member's PostgreSQL.")
-	mMaxConn     = gauge("postgres_max_connections", "Its max_connections.")
-	mDiskSize    = gauge("disk_size_bytes", "Size of the data directory's file system.")
-	mDiskFree    = gauge("disk_free_bytes", "What is free there.")
-	mRetained    = gauge("wal_retained_bytes", "WAL that replication slots keep on this member.")
+	mTurns = counter("agent_turns_total", "Turns of the agent's loop.")
+	mActed = counter("agent_decisions_total", "Turns in which the agent decided to do something.")
+	mBusy  = counter("agent_busy_seconds_total", "Time that the agent has spent in its turns.")
 
 	mRSessions = gauge("router_sessions", "Client sessions now.", "side")
 	mRWaiting  = gauge("router_waiting", "Connections that wait for a primary or for a free place.", "side")
@@ -87,12 +90,14 @@ var (
 	mRLost     = counter("router_cancels_lost_total", "Cancel requests not delivered because nobody on the server's host could be asked.")
 	mBSessions = gauge("router_backend_sessions", "Sessions to one server.", "side", "member")
 	mBLimit    = gauge("router_backend_sessions_limit", "Most sessions to one server at once; 0: no limit.", "side", "member")
-	mBQueued   = gauge("router_backend_queued", "Connections that wait for one server.", "side", "member")
 	mBDraining = gauge("router_backend_draining", "1 if the server takes no new sessions.", "side", "member")
 
-	mHolder = gauge("address_holder", "1 for the member that holds the floating address; no sample: nobody.", "address", "member")
-	mOutage = gauge("last_change_outage_seconds", "How long writing was out at the last change of primary.")
-	mChange = gauge("last_change_timestamp_seconds", "When the last change of primary began.")
+	mHolder  = gauge("address_holder", "1 for the member that holds the floating address; no sample: nobody.", "address", "member")
+	mOutage  = gauge("last_change_outage_seconds", "How long writing was out at the last change of primary.")
+	mChange  = gauge("last_change_timestamp_seconds", "When the last change of primary began.")
+	mFailOut = gauge("last_failover_outage_seconds", "How long writing was out at the last failover that nobody had asked for.")
+	mFailAt  = gauge("last_failover_timestamp_seconds", "When the last failover that nobody had asked for began.")
+	mChanges = counter("primary_changes_total", "Changes of primary that this member has seen since its agent started, by kind.", "kind")
 
 	mRequests = counter("api_responses_total", "Answers of the health port and the page's port, by class of code.", "class")
 	mClosed   = counter("api_refused_connections_total", "Connections closed because too many were open, in all or from one host.")
@@ -118,15 +123,23 @@ func (c *collector) Collect(ch chan<- prometheus.Metric) {
 		e.put(mRequests, float64(c.tally.classes[class].Load()), name)
 	}
 	e.put(mClosed, float64(c.tally.refused.Load()))
-	st := c.boards.source.Snapshot()
+	st, now, bound := c.boards.source.Snapshot(), c.boards.now(), time.Duration(c.boards.bound.Load())
 	if st == nil {
 		return
 	}
+	e.put(mInfo, 1, st.Cluster, st.Self, st.Version)
+	e.at(mObserved, st.Observed)
+	old := stale(st, now.Sub(st.Observed), bound) != ""
+	e.flag(mAgent, !old)
+	e.measured(&st.Measured, now)
+	if old {
+		return // what it knew may be wrong by now
+	}
 	e.cluster(st)
+	e.agent(&st.Agent)
 	for i := range st.Members {
 		e.member(&st.Members[i])
 	}
-	e.postgres(&st.Postgres)
 	e.router(&st.Router)
 	e.patroni(st)
 }
@@ -162,8 +175,6 @@ func number(on bool) float64 {
 }
 
 func (e emitter) cluster(st *Status) {
-	e.put(mInfo, 1, st.Cluster, st.Self, st.Version)
-	e.at(mObserved, st.Observed)
 	e.put(mTerm, float64(st.Term))
 	e.put(mTimeline, float64(st.Timeline))
 	for _, p := range []cluster.Phase{cluster.Electing, cluster.Elected, cluster.Reigning} {
@@ -179,7 +190,9 @@ func (e emitter) cluster(st *Status) {
 	e.put(mSpare, float64(st.Commit.Spare))
 	e.flag(mStore, st.Store.OK)
 	e.at(mStoreSeen, st.Store.LastSeen)
-	e.known(mStoreSize, st.Store.Size)
+	if st.Store.Leader != "" {
+		e.put(mStoreLead, 1, st.Store.Leader)
+	}
 	for _, a := range st.Address {
 		if a.Holder != "" {
 			e.put(mHolder, 1, a.Address, a.Holder)
@@ -190,6 +203,22 @@ func (e emitter) cluster(st *Status) {
 		e.at(mChange, time.UnixMilli(last.At))
 		e.put(mOutage, float64(last.OutageMS)/1000)
 	}
+	for i := len(st.History) - 1; i >= 0; i-- {
+		if f := &st.History[i]; f.Kind == "failover" {
+			e.at(mFailAt, time.UnixMilli(f.At))
+			e.put(mFailOut, float64(f.OutageMS)/1000)
+			break
+		}
+	}
+	for _, kind := range []string{"failover", "forced", "restart", "switchover"} {
+		e.put(mChanges, float64(st.Changes[kind]), kind)
+	}
+}
+
+func (e emitter) agent(a *Agent) {
+	e.put(mTurns, float64(a.Turns))
+	e.put(mActed, float64(a.Acted))
+	e.put(mBusy, a.Busy.Seconds())
 }
 
 func (e emitter) member(m *Member) {
@@ -199,6 +228,16 @@ func (e emitter) member(m *Member) {
 	e.put(mState, 1, n, string(m.State))
 	if m.HeardMS != nil {
 		e.put(mHeard, float64(*m.HeardMS)/1000, n)
+	}
+	if m.RoundTripMS != nil {
+		e.put(mTrip, *m.RoundTripMS/1000, n)
+	}
+	if m.ClockMS != nil {
+		e.put(mClock, float64(*m.ClockMS)/1000, n)
+	}
+	if m.BeatsHeard > 0 {
+		e.put(mHeardBeats, float64(m.BeatsHeard), n)
+		e.put(mLostBeats, float64(m.BeatsLost), n)
 	}
 	e.put(mSessions, float64(m.Sessions), n)
 	e.put(mStall, float64(m.StallMS)/1000, n)
@@ -223,18 +262,6 @@ func (e emitter) member(m *Member) {
 	e.flag(mDraining, m.Draining, n)
 }
 
-func (e emitter) postgres(s *Postgres) {
-	if s.MaxConnections > 0 {
-		e.put(mConnections, float64(s.Connections))
-		e.put(mMaxConn, float64(s.MaxConnections))
-	}
-	if s.DiskSize > 0 {
-		e.put(mDiskSize, float64(s.DiskSize))
-		e.put(mDiskFree, float64(s.DiskFree))
-		e.put(mRetained, float64(s.WALRetained))
-	}
-}
-
 func (e emitter) router(r *Router) {
 	e.side(&r.Write, "write")
 	e.side(&r.Read, "read")
@@ -245,7 +272,6 @@ func (e emitter) router(r *Router) {
 		b := &r.Backends[i]
 		e.put(mBSessions, float64(b.Sessions), b.Side, b.Member)
 		e.put(mBLimit, float64(b.Limit), b.Side, b.Member)
-		e.put(mBQueued, float64(b.Queued), b.Side, b.Member)
 		e.flag(mBDraining, b.Draining, b.Side, b.Member)
 	}
 }

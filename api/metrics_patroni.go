@@ -91,5 +91,8 @@ func either0(on bool, v float64) float64 {
 func newMetrics(b *boards, t *tally) http.Handler {
 	r := prometheus.NewRegistry()
 	r.MustRegister(&collector{b, t}, collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
-	return promhttp.HandlerFor(r, promhttp.HandlerOpts{EnableOpenMetrics: true, MaxRequestsInFlight: 8})
+	return promhttp.HandlerFor(r, promhttp.HandlerOpts{
+		EnableOpenMetrics: true, MaxRequestsInFlight: 8,
+		ErrorHandling: promhttp.ContinueOnError, // one sample that can't be told, for a database's odd name, must not cost all others
+	})
 }

@@ -16,6 +16,7 @@ import (
 	"math/big"
 	"net"
 	"net/http"
+	"os/exec"
 	"strings"
 	"sync"
 	"syscall"
@@ -29,6 +30,7 @@ import (
 	"go.uber.org/goleak"
 
 	"standfast/cluster"
+	"standfast/measure"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -311,6 +313,98 @@ func TestMetricsLint(t *testing.T) {
 	}
 	if all, err := promlint.New(strings.NewReader("# TYPE x counter\nx 1\n")).Lint(); err != nil || len(all) == 0 {
 		t.Errorf("the linter finds nothing wrong with a counter without _total: %v, %v", all, err)
+	}
+}
+
+// TestOldMeasurementsAreLeftOut: what was measured is told for a minute, then only its age; what the agent saw, while it is at work.
+func TestOldMeasurementsAreLeftOut(t *testing.T) {
+	scrape := func(st *Status) string {
+		h := newHealth(fixed(st), time.Minute, clock)
+		h.metrics = newMetrics(h.boards, &h.tally)
+		return get(h, "GET", "/metrics", "").Body.String()
+	}
+	st := sample("pg1")
+	st.Observed, st.Measured = clock(), measured(clock().Add(-59*time.Second))
+	st.Measured.Postgres.At = clock().Add(-61 * time.Second)
+	body := scrape(st)
+	for line, want := range map[string]bool{
+		`standfast_measurement_age_seconds{of="postgres"} 61`: true, `standfast_measurement_age_seconds{of="host"} 59`: true,
+		"\nstandfast_postgres_max_connections": false, "\nstandfast_disk_free_bytes": true, "\nstandfast_term 5": true, "\nstandfast_agent_up 1": true,
+	} {
+		if strings.Contains(body, line) != want {
+			t.Errorf("%q: %v", line, !want)
+		}
+	}
+	st.Observed = clock().Add(-2 * time.Minute)
+	body = scrape(st)
+	for line, want := range map[string]bool{
+		"\nstandfast_agent_up 0": true, "\nstandfast_info{": true, "\nstandfast_disk_free_bytes": true,
+		"\nstandfast_term": false, "\nstandfast_member_up": false, "\npatroni_primary": false,
+	} {
+		if strings.Contains(body, line) != want {
+			t.Errorf("with a stuck agent, %q: %v", line, !want)
+		}
+	}
+}
+
+// TestOddNames: a database that bears the name of the others' sum costs its own samples at most.
+func TestOddNames(t *testing.T) {
+	st := sample("pg1")
+	st.Measured.Postgres.Databases = []measure.Database{{Name: measure.Others, Size: -1}, {Name: measure.Others, Size: -1}}
+	h := newHealth(fixed(st), time.Hour, time.Now)
+	h.metrics = newMetrics(h.boards, &h.tally)
+	if w := get(h, "GET", "/metrics", ""); w.Code != 200 || !strings.Contains(w.Body.String(), "\nstandfast_term 5") {
+		t.Errorf("%d %.200s", w.Code, w.Body)
+	}
+}
+
+// TestSeriesAreBounded: a member of three with as much as is ever listed has so many series, and no more.
+func TestSeriesAreBounded(t *testing.T) {
+	st := sample("pg1")
+	p := st.Measured.Postgres
+	p.Databases, p.Slots, p.Receivers = nil, nil, nil
+	for i := range measure.MostDatabases + 1 {
+		p.Databases = append(p.Databases, measure.Database{Name: fmt.Sprint("d", i)})
+	}
+	for i := range measure.MostSlots {
+		p.Slots = append(p.Slots, measure.Slot{Name: fmt.Sprint("s", i), Type: "physical", Status: "reserved"})
+	}
+	for i := range measure.MostReceivers {
+		p.Receivers = append(p.Receivers, measure.Receiver{Name: fmt.Sprint("r", i)})
+	}
+	sent := make(chan prometheus.Metric, 10000)
+	(&collector{newHealth(fixed(st), time.Hour, time.Now).boards, &tally{}}).Collect(sent)
+	close(sent)
+	if n := len(sent); n < 1000 || n > 1300 {
+		t.Errorf("%d series", n)
+	}
+}
+
+// TestPromtool has Prometheus's own linter look at the metrics. Patroni's names are Patroni's.
+func TestPromtool(t *testing.T) {
+	promtool, err := exec.LookPath("promtool")
+	if err != nil {
+		t.Skip("needs promtool (Debian's package prometheus)")
+	}
+	h := newHealth(fixed(sample("pg1")), time.Hour, time.Now)
+	h.metrics = newMetrics(h.boards, &h.tally)
+	var ours strings.Builder
+	for line := range strings.Lines(get(h, "GET", "/metrics", "").Body.String()) {
+		if !strings.Contains(line, "patroni_") {
+			ours.WriteString(line)
+		}
+	}
+	check := func(text string) (string, error) {
+		cmd := exec.Command(promtool, "check", "metrics")
+		cmd.Stdin = strings.NewReader(text)
+		out, err := cmd.CombinedOutput()
+		return string(out), err
+	}
+	if out, err := check(ours.String()); err != nil {
+		t.Errorf("promtool: %v\n%s", err, out)
+	}
+	if out, err := check("# HELP x y\n# TYPE x counter\nx 1\n"); err == nil {
+		t.Errorf("promtool finds nothing wrong with a counter without _total: %s", out)
 	}
 }
 

@@ -4,6 +4,7 @@ import (
 	"time"
 
 	"standfast/cluster"
+	"standfast/measure"
 )
 
 // Schema is the version of Status as JSON. Keys are only ever added under the same number.
@@ -68,6 +69,10 @@ type Status struct {
 
 	ReplicationClients []ReplicationClient `json:"replication_clients,omitempty"` // as they stand on the primary, some seconds ago at most
 
+	Measured measure.All       `json:"-"` // what the member has measured, for /metrics; each part says when
+	Agent    Agent             `json:"-"` // likewise
+	Changes  map[string]uint64 `json:"-"` // changes of primary seen since this member's agent started, by Entry.Kind
+
 	Warnings []string `json:"warnings"` // plain sentences: what is wrong and what to do
 
 	History []Entry `json:"-"` // oldest first; answered by /history alone, for it may be long
@@ -123,8 +128,21 @@ type Member struct {
 	Sessions       int    `json:"sessions"`        // clients in its router
 	Note           string `json:"note,omitempty"`  // what it is busy with, a phrase
 
+	// How well its beats come here; nil, as for Self: not known. ClockMS is how far its clock is ahead of this member's, by more than
+	// the way from there took.
+	RoundTripMS *float64 `json:"round_trip_ms,omitempty"`
+	ClockMS     *int64   `json:"clock_ms,omitempty"`
+	BeatsHeard  uint64   `json:"beats_heard,omitempty"`
+	BeatsLost   uint64   `json:"beats_lost,omitempty"` // sent and never heard
+
 	HeardMS *int64 `json:"last_heard_ms,omitempty"` // milliseconds before Observed; nil: never heard, or Self
 	StallMS int64  `json:"stall_ms,omitempty"`      // how late it was itself, at worst, in the last second
+}
+
+// Agent is what the member's agent has done since it started.
+type Agent struct {
+	Turns, Acted uint64        // turns of its loop; those that decided something
+	Busy         time.Duration // spent in them
 }
 
 // Postgres is what a member knows of its own PostgreSQL beyond Member. Zero values: not known.
@@ -193,7 +211,6 @@ type Backend struct {
 	Side     string `json:"side"`
 	Sessions int    `json:"sessions"`
 	Limit    int    `json:"limit,omitempty"` // most sessions at once; 0: no limit
-	Queued   int    `json:"queued"`
 	Draining bool   `json:"draining"`
 }
 

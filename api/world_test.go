@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"standfast/cluster"
+	"standfast/measure"
 )
 
 // swapping is a Source as the agent is one: a pointer swapped atomically.
@@ -51,6 +52,8 @@ func sample(self string) *Status {
 		node("pg1", "10.0.0.11", Primary, Running), node("pg2", "10.0.0.12", Standby, Running), node("pg3", "10.0.0.13", Standby, Running),
 		{Member: cluster.Member{Name: "pg4", Kind: cluster.Witness, API: "10.0.0.14:8008"}, Role: Witness, State: Watching},
 	}
+	st.Measured = measured(time.Now())
+	st.Agent, st.Changes = Agent{Turns: 900, Acted: 12, Busy: time.Second}, map[string]uint64{"failover": 1}
 	pg1 := st.Member("pg1")
 	pg1.Writable, pg1.LSN = true, 0x5000060
 	for _, name := range rule.Of {
@@ -61,10 +64,27 @@ func sample(self string) *Status {
 	}
 	for i := range st.Members {
 		if st.Members[i].Name != self {
-			st.Members[i].HeardMS = new(int64(40))
+			m := &st.Members[i]
+			m.HeardMS, m.RoundTripMS, m.ClockMS, m.BeatsHeard, m.BeatsLost = new(int64(40)), new(0.4), new(int64(-3)), 1000, 2
 		}
 	}
 	return st
+}
+
+// measured is something for every value that is measured.
+func measured(at time.Time) measure.All {
+	return measure.All{
+		Postgres: &measure.Postgres{
+			At: at, Took: 2 * time.Millisecond, Connections: []measure.Count{{Name: "idle", N: 5}, {Name: "active", N: 2}}, MaxConnections: 100, Reserved: 5,
+			Locks: []measure.Count{{Name: "accesssharelock", N: 3}}, WALFiles: 1 << 26, XIDAge: 1000, FreezeMaxAge: 200000000,
+			Databases: []measure.Database{{Name: "postgres", Commits: 100, Size: 8 << 20}, {Name: "app", Commits: 1000, Size: -1}},
+			WAL:       measure.WAL{Position: 0x5000060, Records: 100, Bytes: 10000}, Archiver: &measure.Archiver{Archived: 3, Failed: 1, LastArchived: at, LastFailed: at},
+			Slots:     []measure.Slot{{Name: "pg3", Type: "physical", Status: "reserved", Active: true, Held: 1 << 20}},
+			Receivers: []measure.Receiver{{Name: "pg3", Streaming: true, WriteLag: 10, ReplayLag: 20}},
+		},
+		Host:  &measure.Host{At: at, Data: measure.Disk{Size: 1 << 40, Free: 1 << 39}, WAL: &measure.Disk{Size: 1 << 38, Free: 1 << 37}, Certificate: at.Add(time.Hour)},
+		Store: &measure.Store{At: at, Size: 1 << 20}, Failures: map[string]uint64{"host": 1},
+	}
 }
 
 func node(name, host string, r Role, s State) Member {

@@ -113,7 +113,30 @@ type peer struct {
 	heardAt time.Time
 	echoed  time.Duration // the latest reading of our clock that a beat of this life has echoed
 
-	last echo // of the newest authentic datagram, believed or not: what we echo in turn
+	last   echo      // of the newest authentic datagram, believed or not: what we echo in turn
+	lastAt time.Time // when it was heard
+
+	heard, lost uint64        // beats of this life and the ones before: believed, and missing in their numbers
+	trip        time.Duration // smoothed; 0: not measured yet
+}
+
+// Link is how well another member is heard.
+type Link struct {
+	Heard, Lost uint64        // its beats: believed, and sent but never heard
+	Trip        time.Duration // there and back, from program to program, smoothed; 0: not known
+}
+
+// Links tells about every member that was heard, since the start.
+func (b *Beats) Links() map[string]Link {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	m := make(map[string]Link, len(b.peers))
+	for name, p := range b.peers {
+		if p.heard > 0 {
+			m[name] = Link{p.heard, p.lost, p.trip}
+		}
+	}
+	return m
 }
 
 // New binds the socket. The incarnation is the wall clock's reading, which need not rise but is never the same twice.

@@ -336,6 +336,42 @@ func TestLoss(t *testing.T) {
 }
 
 // The kernel refuses to send, as with a link down or an nftables rule; when it stops, beats go on.
+// TestLinks: what is lost is counted, and a round trip measured without the time that the other kept the echo.
+func TestLinks(t *testing.T) {
+	n := newNetwork(t)
+	a, b := n.start("pg1", 200*time.Millisecond), n.start("pg2", 200*time.Millisecond)
+	a.Set(cluster.Beat{Term: 1})
+	b.Set(cluster.Beat{Term: 1})
+	a.until(t, "pg2", hears("pg2"))
+	b.until(t, "pg1", hears("pg1"))
+	if l := a.Links()["pg2"]; l.Lost != 0 || l.Heard == 0 {
+		t.Errorf("before any loss: %+v", l)
+	}
+	b.tap.set(func(w *wireTap) { w.loss = 1 })
+	sent := b.Stats().Sent
+	for b.Stats().Sent < sent+6 {
+		time.Sleep(time.Millisecond)
+	}
+	b.tap.set(func(w *wireTap) { w.loss = 0 })
+	seq := a.Peers()["pg2"].Seq
+	a.until(t, "a beat after the losses", func(p map[string]Peer) bool { return p["pg2"].Seq >= seq+6 })
+	// Beats are said at the same moments, so an echo is a whole interval old: that must not count.
+	if l := a.Links()["pg2"]; l.Lost < 6 || l.Trip <= 0 || l.Trip >= 200*time.Millisecond {
+		t.Errorf("after six were lost: %+v", l)
+	}
+}
+
+func TestRoundTripIsSmoothed(t *testing.T) {
+	var p peer
+	for _, trip := range []time.Duration{-1, 8, 16, 8} {
+		p.measure(trip*time.Millisecond, 0)
+	}
+	p.measure(time.Hour, -1) // of an older release, which does not tell
+	if p.trip != 8*time.Millisecond+875*time.Microsecond {
+		t.Errorf("smoothed: %v", p.trip)
+	}
+}
+
 func TestSendErrorsAreSurvived(t *testing.T) {
 	n := newNetwork(t)
 	a, b := n.start("a", 10*time.Millisecond), n.start("b", 10*time.Millisecond)

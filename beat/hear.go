@@ -62,7 +62,7 @@ func (b *Beats) hear(seal *sealer, datagram []byte) {
 		return
 	case !sameLife && !b.proven(p, known, now):
 		b.stats.unproven.Add(1)
-		known.last = echo{p.beat.Incarnation, p.clock}
+		known.last, known.lastAt = echo{p.beat.Incarnation, p.clock, 0}, now
 		signal(b.answer)
 		return
 	}
@@ -82,12 +82,29 @@ func (b *Beats) believe(known *peer, p packet, now time.Time) {
 	news := newLife || now.Sub(known.heardAt) > silence*b.cfg.Interval || !sameMeaning(known.beat, p.beat)
 	if p.echo.incarnation == b.incarnation {
 		known.echoed = max(known.echoed, p.echo.clock)
+		known.measure(now.Sub(b.born)-p.echo.clock-p.echo.kept, p.echo.kept)
 	}
-	known.beat, known.heardAt, known.last = p.beat, now, echo{p.beat.Incarnation, p.clock}
+	if !newLife {
+		known.lost += p.beat.Seq - known.beat.Seq - 1
+	}
+	known.heard++
+	known.beat, known.heardAt, known.last, known.lastAt = p.beat, now, echo{p.beat.Incarnation, p.clock, 0}, now
 	if newLife {
 		signal(b.answer) // it may still be waiting for an echo to believe us by
 	}
 	if news {
 		signal(b.changed)
+	}
+}
+
+// measure takes in one round trip, without the time that the peer kept the echo. It is smoothed as TCP's is (RFC 6298): a member
+// that was late once shows as that, and not for long. An older release does not tell how long it kept the echo.
+func (p *peer) measure(trip, kept time.Duration) {
+	switch {
+	case kept < 0 || trip < 0:
+	case p.trip == 0:
+		p.trip = trip
+	default:
+		p.trip += (trip - p.trip) / 8
 	}
 }

@@ -17,7 +17,8 @@ import (
 // A datagram is:
 //
 //	"SFB" version(1)  length of the header, 16 bit
-//	header            incarnation, sequence number, sender's clock; echoed incarnation, echoed clock: 64 bit each
+//	header            incarnation, sequence number, sender's clock; echoed incarnation, echoed clock, how long ago that was heard:
+//	                  64 bit each; the last one is not there in datagrams of older releases
 //	body              the beat as JSON
 //	HMAC-SHA256       over all before it
 //
@@ -27,7 +28,8 @@ import (
 const (
 	magic      = "SFB\x01"
 	prefixSize = len(magic) + 2
-	headerSize = 5 * 8
+	headerSize = 6 * 8
+	leastSize  = 5 * 8 // of a header
 	macSize    = sha256.Size
 
 	maxPacket = 1200 // bytes; fits every path's MTU, IPv6 and a tunnel included
@@ -35,10 +37,12 @@ const (
 
 var errForged = errors.New("not a datagram of this cluster")
 
-// echo is what a sender last heard of the receiver: its incarnation, and the reading of its clock then.
+// echo is what a sender last heard of the receiver: its incarnation, the reading of its clock then, and for how long the sender
+// has kept it since. That last figure only measures round trips; nothing is believed by it. Negative: not known.
 type echo struct {
 	incarnation uint64
 	clock       time.Duration
+	kept        time.Duration
 }
 
 // packet is a datagram's content.
@@ -67,7 +71,7 @@ func (s *sealer) seal(buf []byte, p packet, body []byte) []byte {
 	begin := len(buf)
 	buf = append(buf, magic...)
 	buf = binary.BigEndian.AppendUint16(buf, headerSize)
-	for _, v := range []uint64{p.beat.Incarnation, p.beat.Seq, uint64(p.clock), p.echo.incarnation, uint64(p.echo.clock)} {
+	for _, v := range []uint64{p.beat.Incarnation, p.beat.Seq, uint64(p.clock), p.echo.incarnation, uint64(p.echo.clock), uint64(p.echo.kept)} {
 		buf = binary.BigEndian.AppendUint64(buf, v)
 	}
 	buf = append(buf, body...)
@@ -76,7 +80,7 @@ func (s *sealer) seal(buf []byte, p packet, body []byte) []byte {
 
 // open checks and decodes a datagram.
 func (s *sealer) open(b []byte) (packet, error) {
-	if len(b) < prefixSize+headerSize+macSize || !bytes.HasPrefix(b, []byte(magic)) {
+	if len(b) < prefixSize+leastSize+macSize || !bytes.HasPrefix(b, []byte(magic)) {
 		return packet{}, errForged
 	}
 	signed, sum := b[:len(b)-macSize], b[len(b)-macSize:]
@@ -85,7 +89,7 @@ func (s *sealer) open(b []byte) (packet, error) {
 	}
 	header := signed[prefixSize:]
 	n := int(binary.BigEndian.Uint16(signed[len(magic):]))
-	if n < headerSize || n > len(header) {
+	if n < leastSize || n > len(header) {
 		return packet{}, fmt.Errorf("header of %d bytes", n)
 	}
 	u := func(i int) uint64 { return binary.BigEndian.Uint64(header[8*i:]) }
@@ -93,7 +97,10 @@ func (s *sealer) open(b []byte) (packet, error) {
 	if err := json.Unmarshal(header[n:], &body); err != nil {
 		return packet{}, fmt.Errorf("decode the beat: %w", err)
 	}
-	p := packet{beat: body.beat(), clock: time.Duration(u(2)), echo: echo{u(3), time.Duration(u(4))}}
+	p := packet{beat: body.beat(), clock: time.Duration(u(2)), echo: echo{u(3), time.Duration(u(4)), -1}}
+	if n >= headerSize {
+		p.echo.kept = time.Duration(u(5))
+	}
 	p.beat.Incarnation, p.beat.Seq = u(0), u(1)
 	return p, nil
 }

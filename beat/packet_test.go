@@ -41,7 +41,7 @@ func drawBeat(t *rapid.T) cluster.Beat {
 func TestPacketRoundTrip(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		want := packet{drawBeat(t), time.Duration(rapid.Int64().Draw(t, "clock")),
-			echo{rapid.Uint64().Draw(t, "echoed"), time.Duration(rapid.Int64().Draw(t, "echoed clock"))}}
+			echo{rapid.Uint64().Draw(t, "echoed"), time.Duration(rapid.Int64().Draw(t, "echoed clock")), time.Duration(rapid.Int64().Draw(t, "kept"))}}
 		body, err := encode(want.beat)
 		if err != nil {
 			t.Fatal(err)
@@ -92,6 +92,23 @@ func TestPacketOfLaterRelease(t *testing.T) {
 	longer = append(longer, s.of(longer)...)
 	p, err := s.open(longer)
 	if err != nil || p.beat.From != "pg1" || p.beat.Term != 7 || p.beat.Seq != 6 || p.clock != 7 {
+		t.Fatalf("%+v, %v", p, err)
+	}
+}
+
+// An older release does not tell how long it kept what it echoes.
+func TestPacketOfOlderRelease(t *testing.T) {
+	s := newSealer(key)
+	body, err := encode(cluster.Beat{From: "pg1", Term: 7})
+	if err != nil {
+		t.Fatal(err)
+	}
+	b := s.seal(nil, packet{beat: cluster.Beat{Incarnation: 5, Seq: 6}, echo: echo{1, 2, 3}}, body)
+	shorter := append(bytes.Clone(b[:prefixSize+leastSize]), b[prefixSize+headerSize:len(b)-macSize]...)
+	shorter[len(magic)+1] = leastSize
+	shorter = append(shorter, s.of(shorter)...)
+	p, err := s.open(shorter)
+	if err != nil || p.beat.From != "pg1" || p.beat.Seq != 6 || p.echo != (echo{1, 2, -1}) {
 		t.Fatalf("%+v, %v", p, err)
 	}
 }

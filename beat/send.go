@@ -90,6 +90,9 @@ func (s *sender) one(name string, to netip.AddrPort, said cluster.Beat, body []b
 	b.mu.Lock()
 	if known := b.peers[name]; known != nil {
 		p.echo = known.last
+		if !known.lastAt.IsZero() {
+			p.echo.kept = time.Since(known.lastAt)
+		}
 	}
 	b.mu.Unlock()
 	s.buf = s.seal.seal(s.buf[:0], p, body)

@@ -266,6 +266,7 @@ func (n *Node) readHistory(ctx context.Context) {
 		out = append(out, api.Entry(e))
 	}
 	complete(out)
+	n.changes.count(out)
 	n.entries.Store(&out)
 }
 

@@ -79,6 +79,8 @@ type Node struct {
 	lastReplay  cluster.LSN   // of a standby that was behind, at the last look; keepHouse only
 	kick        chan struct{} // keep house now
 	leader      atomic.Pointer[string]
+	gauges      gauges
+	changes     changes   // keepHouse only, but for what it tells
 	behindSince time.Time // the agent's loop only, as lastMark
 }
 
@@ -140,6 +142,7 @@ func (n *Node) Run(ctx context.Context) (err error) {
 	w.Go(func() error { return n.keepCertificates(wctx) })
 	w.Go(func() error { return n.seedAuthority(wctx) })
 	w.Go(func() error { return n.keepReceivers(wctx) })
+	w.Go(func() error { return n.keepMeasures(wctx) })
 	w.Go(func() error {
 		select {
 		case <-ctx.Done():

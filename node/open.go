@@ -9,6 +9,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"time"
@@ -229,7 +230,8 @@ func (n *Node) routerStatus(r cluster.Route) api.Router {
 		s := st.Sides[i]
 		return api.Side{
 			Listen: n.cfg.ListenAt(port), Target: target, Hold: r.Hold, Why: r.Why,
-			Sessions: s.Sessions, Waiting: s.Held + s.Queued, Accepted: s.Accepted, Received: s.In, Sent: s.Out,
+			Sessions: s.Sessions, Waiting: s.Held + s.Queued, Accepted: s.Accepted, Refused: s.Refused, Cut: s.Cut,
+			Received: s.In, Sent: s.Out,
 		}
 	}
 	ports := n.cfg.Self().Ports
@@ -238,9 +240,22 @@ func (n *Node) routerStatus(r cluster.Route) api.Router {
 		read = r.Reads[0].Name
 	}
 	return api.Router{
-		Write: side(router.WriteSide, ports.Write, r.Write), Read: side(router.ReadSide, ports.Read, read),
+		Write: side(router.WriteSide, ports.Write, r.Write), Read: side(router.ReadSide, ports.Read, read), Backends: backends(st.Servers, n.agreed.get().Router.MaxSessions),
 		Cancels: st.Cancels, CancelsWithheld: st.Withheld, CancelsLost: st.CancelsLost,
 	}
+}
+
+// backends are the servers that have sessions of this router, or are sent some now.
+func backends(servers []router.ServerStats, limit int) (out []api.Backend) {
+	for _, s := range servers {
+		for side, name := range map[router.Side]string{router.WriteSide: "write", router.ReadSide: "read"} {
+			if n := s.Sides[side].Sessions; n > 0 || s.Primary && side == router.WriteSide || s.Standby && side == router.ReadSide {
+				out = append(out, api.Backend{Member: s.Name, Side: name, Sessions: n, Limit: limit, Draining: s.Draining})
+			}
+		}
+	}
+	slices.SortFunc(out, func(a, b api.Backend) int { return strings.Compare(a.Side+a.Member, b.Side+b.Member) })
+	return out
 }
 
 // abandon closes what Run would have run and closed.

@@ -9,6 +9,7 @@ import (
 	"standfast/cluster"
 	"standfast/config"
 	"standfast/decide"
+	"standfast/measure"
 )
 
 // Snapshot returns the newest status, nil before the first look. It implements api.Source.
@@ -72,7 +73,14 @@ func (n *Node) buildStatus(v cluster.View, r cluster.Route, now time.Time) *api.
 		Paused: v.Settings.Paused, Request: v.Request, Warnings: []string{},
 		Store:   api.Store{OK: v.StoreOK, Kind: n.storeKind(), Leader: n.storeLeader()},
 		Router:  n.routerStatus(r),
-		History: n.history(), Watchdog: n.guard.watchdog(),
+		History: n.history(), Watchdog: n.guard.watchdog(), Measured: n.gauges.all(), Changes: n.changes.told(),
+	}
+	if n.agent != nil {
+		t := n.agent.Turns()
+		s.Agent, s.Store.LastSeen = api.Agent{Turns: t.Looked, Acted: t.Acted, Busy: t.Busy}, n.agent.StoreSeen()
+	}
+	if m := s.Measured.Store; m != nil {
+		s.Store.Size = m.Size
 	}
 	if c.PausedUntil != nil && !c.PausedUntil.Equal(config.UntilResumed) {
 		s.PausedUntil = *c.PausedUntil
@@ -84,11 +92,11 @@ func (n *Node) buildStatus(v cluster.View, r cluster.Route, now time.Time) *api.
 		}
 		s.Commit = api.Describe(v.Settings.Durability, st.Rule, attachedIn(v), votes(v))
 	}
-	head := headOf(v)
+	head, links := headOf(v), n.links()
 	for _, m := range v.Members {
-		s.Members = append(s.Members, n.memberStatus(v, m, head))
+		s.Members = append(s.Members, linked(n.memberStatus(v, m, head), links, v))
 	}
-	s.Postgres = n.postgresStatus()
+	s.Postgres = n.postgresStatus(&s.Measured, now)
 	s.Address = n.addresses.status(v)
 	if out := n.outside(v); out != "" {
 		s.Warnings = append(s.Warnings, out)
@@ -296,7 +304,7 @@ func clocks(v cluster.View) []string {
 		if m.Name == v.Self || p.Beat.Wall == 0 || p.Heard == 0 {
 			continue
 		}
-		off := time.Duration(p.Beat.Wall-v.Wall)*time.Millisecond + (v.Now - p.Heard)
+		off := offset(v, p)
 		if off.Abs() > clockSlack {
 			way := "ahead of"
 			if off < 0 {
@@ -306,6 +314,11 @@ func clocks(v cluster.View) []string {
 		}
 	}
 	return out
+}
+
+// offset is how far a member's clock is ahead of this one's, by more than its newest beat was under way.
+func offset(v cluster.View, p cluster.Peer) time.Duration {
+	return time.Duration(p.Beat.Wall-v.Wall)*time.Millisecond + (v.Now - p.Heard)
 }
 
 func unheard(v cluster.View) []string {
@@ -322,12 +335,13 @@ func unheard(v cluster.View) []string {
 }
 
 // postgresStatus tells what is known of this member's own server beyond the beat.
-func (n *Node) postgresStatus() api.Postgres {
+func (n *Node) postgresStatus(m *measure.All, now time.Time) api.Postgres {
 	if n.pg == nil {
 		return api.Postgres{}
 	}
 	o := n.agent.Observation()
 	p := api.Postgres{Version: o.Version.Major*10000 + o.Version.Minor, Started: o.Started}
+	addMeasured(&p, m, now)
 	for _, s := range o.Postgres.Standbys {
 		state := "catchup"
 		if s.Streaming {

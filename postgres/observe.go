@@ -147,10 +147,23 @@ func (p *textParser) lsn(b []byte) cluster.LSN {
 	return l
 }
 
-func (p *textParser) time(b []byte) time.Time {
+func (p *textParser) float(b []byte) float64 {
+	if b == nil {
+		return 0
+	}
 	f, err := strconv.ParseFloat(string(b), 64)
 	p.note(err)
-	return time.UnixMicro(int64(f * 1e6))
+	return f
+}
+
+func (p *textParser) time(b []byte) time.Time { return time.UnixMicro(int64(p.float(b) * 1e6)) }
+
+// when is time, and zero if there is none.
+func (p *textParser) when(b []byte) time.Time {
+	if b == nil {
+		return time.Time{}
+	}
+	return p.time(b)
 }
 
 // place adds what is read from files: the system identifier, a standby's timeline, a primary's history and fork.

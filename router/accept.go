@@ -41,7 +41,7 @@ func (l *loop) accept(fd int32) {
 // place gives the connection to the loop with the fewest sessions. A difference of one is not worth waking another.
 func (l *loop) place(fd int32, side Side) {
 	if l.r.open.Add(1) > int64(l.r.cfg.MaxSessions+overflow) {
-		l.r.refuse(fd, nil, l.r.full())
+		l.r.refuse(side, fd, nil, l.r.full())
 		return
 	}
 	best := l

@@ -263,7 +263,7 @@ func (l *loop) apply() {
 		}
 		lost++
 		why = s.seat.lostWhy()
-		l.r.cuts.Add(1)
+		l.r.cuts[s.side].Add(1)
 		l.cutOff(s, why)
 	}
 	if lost > 0 {

@@ -16,8 +16,8 @@ import (
 // libpq hides an error that answers its SSLRequest, for that may come from anybody in between. So the request is
 // answered first: TLS is made with PostgreSQL's own certificate, or turned down where there is none; then the client
 // sends its StartupMessage and gets the error.
-func (r *Router) refuse(fd int32, first []byte, why refusal) {
-	r.refused.Add(1)
+func (r *Router) refuse(side Side, fd int32, first []byte, why refusal) {
+	r.refused[side].Add(1)
 	r.serveAside(fd, first, func(c duplex) {
 		if err := r.answer(c, why); err != nil && !errors.Is(err, io.EOF) {
 			r.cfg.Log.Debug("router: answer a refused client", "client", c.RemoteAddr().String(), "err", err)

@@ -36,10 +36,10 @@ type Router struct {
 	open       atomic.Int64 // clients, of whatever phase
 	asides     atomic.Int64 // of them those beside the loops
 	accepted   [sides]atomic.Uint64
-	refused    atomic.Uint64
+	refused    [sides]atomic.Uint64
 	overLimit  atomic.Uint64
 	junk       atomic.Uint64
-	cuts       atomic.Uint64
+	cuts       [sides]atomic.Uint64
 	cancels    atomic.Uint64
 	dialErrors atomic.Uint64
 

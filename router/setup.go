@@ -176,9 +176,9 @@ func (l *loop) late(s *session, now time.Time) {
 
 // deny hands the client over to be told why.
 func (l *loop) deny(s *session, why refusal) {
-	first := s.first
+	first, side := s.first, s.side
 	if fd := l.surrender(s); fd >= 0 {
-		l.r.refuse(fd, first, why)
+		l.r.refuse(side, fd, first, why)
 	}
 }
 

@@ -26,6 +26,8 @@ type Stats struct {
 // SideStats is about one of the two listeners' sides; index Stats.Sides by Side.
 type SideStats struct {
 	Accepted uint64 // connections in all
+	Refused  uint64 // of them answered with an error
+	Cut      uint64 // sessions ended because their server lost its role
 	Sessions int    // that have a server now
 	Held     int    // that wait for a server that can be used
 	Queued   int    // that wait for a server below its limit
@@ -55,13 +57,15 @@ type ServerSideStats struct {
 func (r *Router) Stats() Stats {
 	st := Stats{
 		Open: int(r.open.Load()), Limit: r.cfg.MaxSessions,
-		Refused: r.refused.Load(), Full: r.overLimit.Load(), Invalid: r.junk.Load(), Cut: r.cuts.Load(),
+		Full: r.overLimit.Load(), Invalid: r.junk.Load(),
 		Cancels: r.cancels.Load(), Withheld: r.withheld.Load(), CancelsLost: r.cancelsLost.Load(), DialFailed: r.dialErrors.Load(), KnownToStop: r.keys.len(),
 	}
 	r.table.fill(&st)
 	for side := range st.Sides {
 		total := &st.Sides[side]
-		total.Accepted = r.accepted[side].Load()
+		total.Accepted, total.Refused, total.Cut = r.accepted[side].Load(), r.refused[side].Load(), r.cuts[side].Load()
+		st.Refused += total.Refused
+		st.Cut += total.Cut
 		for _, srv := range st.Servers {
 			total.Sessions += srv.Sides[side].Sessions
 			total.In += srv.Sides[side].In

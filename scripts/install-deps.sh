@@ -2,7 +2,7 @@
 # Installs the distribution's packages that a make target needs, and nothing when they are there.
 #
 #   scripts/install-deps.sh demo     PostgreSQL's server
-#   scripts/install-deps.sh test     and etcd, HAProxy, a C compiler (for go test -race)
+#   scripts/install-deps.sh test     and etcd, HAProxy, Prometheus, a C compiler (for go test -race)
 #   scripts/install-deps.sh lab      all of test, and what boots whole machines (systemd-nspawn, debootstrap, nftables, QEMU)
 #   scripts/install-deps.sh model    spin, a C compiler
 #
@@ -33,6 +33,7 @@ missing() {
 		[ -x /usr/sbin/haproxy ] || have haproxy || echo haproxy
 		[ -x /usr/sbin/keepalived ] || have keepalived || echo keepalived
 		[ -x /usr/sbin/pgbouncer ] || have pgbouncer || echo pgbouncer
+		have promtool || echo prometheus
 		;;
 	esac
 	case $1 in lab)
@@ -104,6 +105,7 @@ not_at_boot() {
 	for package; do
 		case $package in
 		etcd-server) systemctl disable --quiet etcd >/dev/null 2>&1 || say "etcd.service will start at boot: systemctl disable etcd" ;;
+		prometheus) systemctl disable --quiet prometheus >/dev/null 2>&1 || say "prometheus.service will start at boot: systemctl disable prometheus" ;;
 		haproxy) systemctl disable --quiet haproxy >/dev/null 2>&1 || say "haproxy.service will start at boot: systemctl disable haproxy" ;;
 		esac
 	done

@@ -22,7 +22,8 @@ var may = map[string][]string{
 	"cluster":   {},
 	"decide":    {"cluster"},
 	"pgconf":    {"cluster"},
-	"postgres":  {"cluster", "pgconf", "internal/slack"},
+	"measure":   {"cluster"},
+	"postgres":  {"cluster", "measure", "pgconf", "internal/slack"},
 	"beat":      {"cluster", "internal/grid"},
 	"relay":     {"cluster"},
 	"router":    {"cluster"},
@@ -50,7 +51,7 @@ var may = map[string][]string{
 	"deploy/remote": {"api", "config", "deploy", "deploy/bundle", "deploy/probe", "packaging"},
 	"deploy":        {"api", "certs", "cluster", "config", "deploy/bundle", "deploy/distro", "deploy/plan", "deploy/probe", "packaging", "pgconf"},
 
-	"api":        {"cluster"},
+	"api":        {"cluster", "measure"},
 	"api/client": {"cluster", "api"},
 }
 

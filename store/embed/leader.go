@@ -62,6 +62,15 @@ func (a *Admin) pick(ctx context.Context) (*clientv3.Client, error) {
 	return nil, errNoLeader
 }
 
+// Size is what the database of the first endpoint's member, which is this host's own, takes on its disk, in bytes.
+func (a *Admin) Size(ctx context.Context) (int64, error) {
+	r, err := statusOf(ctx, a.clients[0])
+	if err != nil {
+		return 0, fmt.Errorf("ask etcd for its size: %w", err)
+	}
+	return r.DbSize, nil
+}
+
 // Leader returns the name of etcd's leader, as the first endpoint that knows it says. Members keep their names, so mostly it
 // costs one question that one member answers from memory: it may be asked every few seconds.
 func (a *Admin) Leader(ctx context.Context) (string, error) {
