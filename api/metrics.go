@@ -93,6 +93,8 @@ var (
 	mBDraining = gauge("router_backend_draining", "1 if the server takes no new sessions.", "side", "member")
 
 	mHolder  = gauge("address_holder", "1 for the member that holds the floating address; no sample: nobody.", "address", "member")
+	mHeld    = gauge("address_held", "1 if somebody is known to hold the floating address.", "address")
+	mFailing = gauge("address_failing", "1 while this member can't do with the address what it should; status says why.", "address")
 	mOutage  = gauge("last_change_outage_seconds", "How long writing was out at the last change of primary.")
 	mChange  = gauge("last_change_timestamp_seconds", "When the last change of primary began.")
 	mFailOut = gauge("last_failover_outage_seconds", "How long writing was out at the last failover that nobody had asked for.")
@@ -194,6 +196,8 @@ func (e emitter) cluster(st *Status) {
 		e.put(mStoreLead, 1, st.Store.Leader)
 	}
 	for _, a := range st.Address {
+		e.flag(mHeld, a.Holder != "", a.Address)
+		e.flag(mFailing, a.Error != "", a.Address)
 		if a.Holder != "" {
 			e.put(mHolder, 1, a.Address, a.Holder)
 		}

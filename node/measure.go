@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -59,6 +60,12 @@ type sizes struct {
 	wal       int64
 }
 
+// due also is what has a database that was not there the last time, though not at once: somebody may be making many.
+func (s *sizes) due(databases []measure.Database, now time.Time) bool {
+	unknown := slices.ContainsFunc(databases, func(d measure.Database) bool { _, ok := s.databases[d.Name]; return !ok })
+	return now.Sub(s.at) > sizesPace || unknown && now.Sub(s.at) > sizesPace/5
+}
+
 // keepMeasures measures PostgreSQL, the host and the store again and again until ctx ends.
 func (n *Node) keepMeasures(ctx context.Context) error {
 	var s sizes
@@ -92,7 +99,7 @@ func (n *Node) measurePostgres(ctx context.Context, s *sizes) {
 		n.notMeasured("postgres", err)
 		return
 	}
-	if time.Since(s.at) > sizesPace || s.databases == nil {
+	if s.due(m.Databases, time.Now()) {
 		n.measureSizes(ctx, s)
 	}
 	m.SizesAt, m.WALFiles = s.at, s.wal

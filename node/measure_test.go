@@ -84,3 +84,12 @@ func TestMeasuredInStatus(t *testing.T) {
 		t.Errorf("of two minutes ago: %+v", p)
 	}
 }
+
+func TestSizesAreAskedRarely(t *testing.T) {
+	now := time.Now()
+	s := &sizes{at: now.Add(-2 * time.Minute), databases: map[string]int64{"a": 1}}
+	known, more := []measure.Database{{Name: "a"}}, []measure.Database{{Name: "a"}, {Name: "b"}}
+	if s.due(known, now) || !s.due(known, now.Add(4*time.Minute)) || !s.due(more, now) || s.due(more, now.Add(-90*time.Second)) || !(&sizes{}).due(known, now) {
+		t.Error("asked at the wrong time")
+	}
+}
