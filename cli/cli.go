@@ -45,6 +45,7 @@ type commands struct {
 	Join       joinCmd       `cmd:"" help:"Make this host a member, by a token of another one." group:"Set up"`
 	Token      tokenCmd      `cmd:"" help:"Make, show and revoke tokens." group:"Set up"`
 	Render     renderCmd     `cmd:"" help:"Print a configuration of HAProxy, Keepalived or PgBouncer." group:"Set up"`
+	Monitoring monitoringCmd `cmd:"" help:"Print what Prometheus and Grafana need: scraping, alerts, a dashboard." group:"Set up"`
 	Playground playgroundCmd `cmd:"" help:"Run a real cluster on this machine alone, to try things out." group:"Set up"`
 	Completion completionCmd `cmd:"" help:"Print a completion script for your shell." group:"Set up"`
 	Version    versionCmd    `cmd:"" help:"Print the version." group:"Set up"`
