@@ -37,13 +37,23 @@ type Entry struct {
 	At        int64            `json:"at"`                  // wall clock, milliseconds since 1970
 }
 
-// Note is one line of the cluster's diary: what a member did or saw apart from changes of the term.
+// Note is one line of the cluster's diary: what a member did or saw apart from changes of the term. At and Member are its key: a
+// member gives no two of its notes the same time.
 type Note struct {
-	At     int64  `json:"at"` // wall clock, milliseconds since 1970
-	Member string `json:"member"`
-	Kind   string `json:"kind"` // a word: joined, left, rewound, cloned, paused, …
-	Text   string `json:"text"` // a sentence
+	At       int64             `json:"at"`     // wall clock, milliseconds since 1970
+	Member   string            `json:"member"` // that wrote it
+	Kind     string            `json:"kind"`   // a word; package events lists them
+	Text     string            `json:"text"`   // a sentence
+	Severity string            `json:"severity,omitempty"`
+	Term     cluster.Term      `json:"term,omitempty"`
+	About    string            `json:"about,omitempty"`  // the member that it is about, where that is another one
+	By       string            `json:"by,omitempty"`     // the operator
+	Remote   string            `json:"remote,omitempty"` // where the operator's request came from, host:port
+	Facts    map[string]string `json:"facts,omitempty"`  // what was seen and led to it
 }
+
+// ID tells the note from every other of the cluster.
+func (n Note) ID() string { return fmt.Sprintf("%020d-%s", n.At, n.Member) }
 
 // PutHistory writes the entry of its term, replacing an earlier version of it, and then removes what is no longer wanted:
 // entries beyond the newest KeptHistory, and the reports of earlier terms. An error of the removal alone is returned too,
@@ -61,9 +71,15 @@ func (c *Cluster) History(ctx context.Context) ([]Entry, error) {
 }
 
 // PutNote adds a note and removes the oldest beyond KeptNotes.
-func (c *Cluster) PutNote(ctx context.Context, n Note) error {
-	if err := c.put(ctx, fmt.Sprintf("notes/%020d-%s", n.At, n.Member), n); err != nil {
-		return err
+func (c *Cluster) PutNote(ctx context.Context, n Note) error { return c.PutNotes(ctx, []Note{n}) }
+
+// PutNotes adds notes, or writes them again, and removes the oldest beyond KeptNotes. After an error any of them may have been
+// written; it does no harm to write all again.
+func (c *Cluster) PutNotes(ctx context.Context, notes []Note) error {
+	for _, n := range notes {
+		if err := c.put(ctx, "notes/"+n.ID(), n); err != nil {
+			return err
+		}
 	}
 	return c.keepNewest(ctx, "notes/", KeptNotes)
 }
