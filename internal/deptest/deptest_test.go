@@ -52,6 +52,8 @@ var may = map[string][]string{
 	"deploy/remote": {"api", "config", "deploy", "deploy/bundle", "deploy/probe", "packaging"},
 	"deploy":        {"api", "certs", "cluster", "config", "deploy/bundle", "deploy/distro", "deploy/plan", "deploy/probe", "packaging", "pgconf"},
 
+	"events": {"api", "cluster", "store"},
+
 	"api":        {"cluster", "measure"},
 	"api/client": {"cluster", "api"},
 }
