@@ -11,6 +11,7 @@ import (
 	"net/http"
 	"strconv"
 	"strings"
+	"sync/atomic"
 	"time"
 )
 
@@ -60,6 +61,23 @@ type changes struct {
 	tokens func(token string) (operator string, ok bool)
 	join   http.Handler // nil: none
 	log    *slog.Logger
+
+	events    Events        // nil: none
+	audit     func(Audited) // nil: nobody
+	followers atomic.Int32  // clients that are sent lines as they come
+}
+
+// guardedPaths are read with the token only, over TLS.
+var guardedPaths = map[string]bool{"/config": true, "/events": true}
+
+// Audited is one change that an operator asked for.
+type Audited struct {
+	By
+	What  string   // as in the log: switchover, pause, change config
+	Body  string   // of the request, shortened; how long it was where it may hold secrets
+	Steps []string // what was done, in sentences
+	Err   error    // why it was not carried out, or not to its end
+	Took  time.Duration
 }
 
 // isReading reports whether the method asks for a health answer.
@@ -68,7 +86,7 @@ func isReading(method string) bool {
 }
 
 func (c *changes) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	if isReading(r.Method) && r.URL.Path != "/config" {
+	if isReading(r.Method) && !guardedPaths[r.URL.Path] {
 		c.health.ServeHTTP(w, r)
 		return
 	}
@@ -84,6 +102,10 @@ func (c *changes) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	if isReading(r.Method) {
+		if r.URL.Path == "/events" {
+			c.getEvents(w, r)
+			return
+		}
 		c.getConfig(w, r)
 		return
 	}
@@ -126,6 +148,9 @@ func (c *changes) change(w http.ResponseWriter, r *http.Request, ch change, by B
 	began := time.Now()
 	out := newReply(w, r)
 	err = run(r.Context(), out.progress)
+	if c.audit != nil && !dry(r, body) {
+		c.audit(Audited{By: by, What: ch.name, Body: logged(ch, body), Steps: out.said, Err: err, Took: time.Since(began)})
+	}
 	if err != nil {
 		log.Warn("change failed", "took", time.Since(began), "error", err)
 		c.health.tally.count(errorOf(err).Status())
@@ -139,6 +164,17 @@ func (c *changes) change(w http.ResponseWriter, r *http.Request, ch change, by B
 	}
 	c.health.tally.count(ch.code)
 	out.done(ch.code, ch.done)
+}
+
+// mostSaid is how many steps the audit keeps of one change.
+const mostSaid = 50
+
+// dry reports whether a change was only to be tried.
+func dry(r *http.Request, body []byte) bool {
+	var b struct {
+		DryRun bool `json:"dry_run"`
+	}
+	return r.URL.Query().Get("dry_run") == "true" || json.Unmarshal(body, &b) == nil && b.DryRun
 }
 
 // logged is what the audit log keeps of a body: a configuration may hold secrets, and is kept by the store anyway.
@@ -195,6 +231,7 @@ type reply struct {
 	stream  bool
 	begun   bool
 	last    string
+	said    []string
 }
 
 func newReply(w http.ResponseWriter, r *http.Request) *reply {
@@ -206,6 +243,9 @@ const streamWrite = 10 * time.Second
 
 // progress sends a step at once. The answer's code goes out with the first: a failure after it is told by the last line.
 func (o *reply) progress(p Progress) {
+	if p.Step != "progress" && len(o.said) < mostSaid {
+		o.said = append(o.said, p.Text)
+	}
 	if o.last = p.Text; !o.stream {
 		return
 	}

@@ -89,7 +89,7 @@ func oneToken(token string) (string, bool) { return "anna", token == "secret" }
 // changer is the TLS side without the network, and its log.
 func changer(st *Status, ops Ops) (*changes, *bytes.Buffer) {
 	var log bytes.Buffer
-	return &changes{healthOf(st), fixed(st), ops, oneToken, nil, slog.New(slog.NewTextHandler(&log, nil))}, &log
+	return &changes{health: healthOf(st), source: fixed(st), ops: ops, tokens: oneToken, log: slog.New(slog.NewTextHandler(&log, nil))}, &log
 }
 
 func send(h http.Handler, method, target, body string, header ...string) *httptest.ResponseRecorder {
@@ -344,7 +344,7 @@ func FuzzBody(f *testing.F) {
 			ops := &operator{}
 			st := sample("pg2")
 			method, target, _ := strings.Cut(request, " ")
-			w := send(&changes{healthOf(st), fixed(st), ops, oneToken, nil, log}, method, target, body)
+			w := send(&changes{health: healthOf(st), source: fixed(st), ops: ops, tokens: oneToken, log: log}, method, target, body)
 			if (w.Code < 300) != (len(ops.asked) == 1) {
 				t.Errorf("%s %q: %d, asked %v", request, body, w.Code, ops.asked)
 			}

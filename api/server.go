@@ -27,6 +27,12 @@ type Config struct {
 	// Join answers POST /join on the TLS side, where a host shows an invitation of its own instead of a token; nil: nobody is answered.
 	Join http.Handler
 
+	// Events are what GET /events on the TLS side tells, to whoever has a token; nil: nothing.
+	Events Events
+
+	// Audit is told of every change that was asked for with a token, once it has ended. It must not block; nil: nobody is told.
+	Audit func(Audited)
+
 	// Stale is how old a Status may be to be believed, by the monotonic clock. 0: 3 s, the default lease: a host that was
 	// paused for longer may have been replaced as primary.
 	Stale time.Duration
@@ -61,7 +67,7 @@ func New(cfg Config) (*Server, error) {
 	cfg.fill()
 	h := newHealth(cfg.Source, cfg.Stale, time.Now)
 	h.metrics = newMetrics(h.boards, &h.tally)
-	c := &changes{health: h, source: cfg.Source, ops: cfg.Ops, tokens: cfg.Tokens, join: cfg.Join, log: cfg.Log}
+	c := &changes{health: h, source: cfg.Source, ops: cfg.Ops, tokens: cfg.Tokens, join: cfg.Join, log: cfg.Log, events: cfg.Events, audit: cfg.Audit}
 	return &Server{cfg: cfg, health: h, changes: c}, nil
 }
 
@@ -202,7 +208,7 @@ func (s *Server) refused() { s.health.tally.refused.Add(1) }
 
 // servePlain answers what may be read, and refuses changes.
 func (s *Server) servePlain(w http.ResponseWriter, r *http.Request) {
-	if isReading(r.Method) && r.URL.Path != "/config" {
+	if isReading(r.Method) && !guardedPaths[r.URL.Path] {
 		s.health.ServeHTTP(w, r)
 		return
 	}
