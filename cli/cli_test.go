@@ -129,7 +129,7 @@ func serve(ts *testscript.TestScript, f *fake, file string) {
 	s, err := api.New(api.Config{
 		Health: []string{n.ListenAt(n.Self().Ports.Health)}, Admin: []string{n.ListenAt(n.Self().Ports.Admin)}, TLS: tlsConfig,
 		Tokens: func(t string) (string, bool) { return "operator", t == strings.TrimSpace(string(token)) },
-		Source: m, Ops: m, Log: slog.New(slog.NewTextHandler(io.Discard, nil)),
+		Source: m, Ops: m, Events: f.events(n.Name), Log: slog.New(slog.NewTextHandler(io.Discard, nil)),
 	})
 	if err != nil {
 		ts.Fatalf("%v", err)

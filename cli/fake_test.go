@@ -4,8 +4,11 @@ import (
 	"context"
 	"fmt"
 	"sync"
+	"time"
 
 	"standfast/api"
+	"standfast/cluster"
+	"standfast/events"
 
 	"github.com/goccy/go-yaml"
 )
@@ -110,6 +113,18 @@ func (m *member) RemoveMember(_ context.Context, r api.RemoveMemberRequest, say 
 	}
 	say(api.Progress{Text: r.Name + " would be removed"})
 	return nil
+}
+
+// events are what the members know: most of it the same, and each something that did not get into the store.
+func (f *fake) events(name string) api.Events {
+	b := &events.Book{}
+	at := func(s int) time.Time { return time.Date(2026, 1, 2, 0, 0, s, 0, time.UTC) }
+	b.Add(
+		api.Event{ID: "1", At: at(1), Cluster: "main", Member: "pg1", Kind: events.Election, Severity: api.Warning, Term: 4, Text: "term 4 begins: pg2 was not heard from", Facts: map[string]string{"pg2 last heard": "712ms ago"}},
+		api.Event{ID: "term-4", At: at(2), Cluster: "main", Member: "pg1", Kind: events.Primary, Severity: api.Warning, Term: 4, Text: "pg1 is the primary of term 4: pg2 was not heard from", Steps: []cluster.Step{{Name: "electing", By: "pg1", At: 1}, {Name: "elected", By: "pg1", At: 22}}},
+		api.Event{ID: name, At: at(3), Cluster: "main", Member: name, Kind: events.Postgres, Severity: api.Info, Term: 4, Text: "PostgreSQL on " + name + " answers, as a standby"},
+	)
+	return b
 }
 
 func (m *member) Config(context.Context) (api.ClusterConfig, error) {

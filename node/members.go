@@ -180,7 +180,7 @@ func (n *Node) beginChange(ctx context.Context, kind store.ChangeKind, m cluster
 
 func (n *Node) endChange(ctx context.Context, ch store.Change, kind, text string) error {
 	return n.within(ctx, "end the change of the members", func(ctx context.Context) error {
-		note := store.Note{At: time.Now().UnixMilli(), Member: n.cfg.Name, Kind: kind, Text: fmt.Sprintf("%s (%s)", text, ch.By)}
+		note := store.Note{At: time.Now().UnixMilli(), Member: n.cfg.Name, Kind: kind, About: ch.Member.Name, By: ch.By, Text: text}
 		return errors.Join(n.store.EndChange(ctx, ch), n.store.PutNote(ctx, note))
 	})
 }

@@ -21,6 +21,7 @@ import (
 	"standfast/certs"
 	"standfast/cluster"
 	"standfast/config"
+	"standfast/events"
 	"standfast/postgres"
 	"standfast/relay"
 	"standfast/router"
@@ -52,6 +53,9 @@ type Node struct {
 	api        *api.Server
 
 	addresses *addresses
+	events    events.Book
+	keeper    *events.Keeper
+	watched   watched // the agent's loop only
 
 	members     atomic.Pointer[[]cluster.Member]
 	beatBook    atomic.Pointer[addressBook]
@@ -94,7 +98,7 @@ func New(cfg config.Node, log *slog.Logger) (*Node, error) {
 		founders = append(founders, m.Member())
 	}
 	n.members.Store(&founders)
-	for _, step := range []func() error{n.makeDirs, n.lock, n.loadTLS, n.openStore, n.openBeats, n.openPostgres, n.openRouter, n.openAPI, n.openAddresses, n.openAgent} {
+	for _, step := range []func() error{n.makeDirs, n.lock, n.loadTLS, n.openStore, n.openEvents, n.openBeats, n.openPostgres, n.openRouter, n.openAPI, n.openAddresses, n.openAgent} {
 		if err := step(); err != nil {
 			return nil, errors.Join(err, n.abandon(), n.close())
 		}
@@ -138,6 +142,7 @@ func (n *Node) Run(ctx context.Context) (err error) {
 	w.Go(func() error { return named("store", n.seed(wctx)) })
 	w.Go(func() error { return named("agent", n.agent.Run(wctx)) })
 	w.Go(func() error { return n.keepHouse(wctx) })
+	w.Go(func() error { return n.keeper.Run(wctx) })
 	w.Go(func() error { return n.keepLogical(wctx) })
 	w.Go(func() error { return n.keepCertificates(wctx) })
 	w.Go(func() error { return n.seedAuthority(wctx) })

@@ -151,7 +151,7 @@ func (n *Node) openAPI() error {
 		Health: []string{n.cfg.ListenAt(ports.Health)}, Admin: []string{n.cfg.ListenAt(ports.Admin)},
 		TLS: n.tls.open, Source: n, Ops: n, Log: n.log.With("part", "api"),
 		Stale: time.Duration(n.agreed.get().Lease),
-		Join:  n.desk(),
+		Join:  n.desk(), Events: &n.events, Audit: n.audit,
 		Tokens: func(token string) (string, bool) {
 			return "operator", subtle.ConstantTimeCompare([]byte(token), want) == 1
 		},

@@ -31,7 +31,9 @@ func (n *Node) onView(v cluster.View, r cluster.Route) {
 	if last != nil && now.Sub(last.Observed) < statusPace && !important {
 		return
 	}
-	n.status.Store(n.buildStatus(v, r, now))
+	s := n.buildStatus(v, r, now)
+	n.status.Store(s)
+	n.watch(v, s)
 }
 
 // statusPace is how often the status is built while nothing important changes: the API believes one of up to Stale.
@@ -98,10 +100,12 @@ func (n *Node) buildStatus(v cluster.View, r cluster.Route, now time.Time) *api.
 	}
 	s.Postgres = n.postgresStatus(&s.Measured, now)
 	s.Address = n.addresses.status(v)
+	n.watched.shared = nil
 	if out := n.outside(v); out != "" {
 		s.Warnings = append(s.Warnings, out)
 	} else {
 		s.Warnings = append(s.Warnings, warnings(v, r, s)...)
+		n.watched.shared = s.Warnings
 	}
 	s.Warnings = append(s.Warnings, n.addresses.warnings()...)
 	var unusual []string

@@ -92,6 +92,14 @@ func (c *Cluster) changeable() error {
 	return nil
 }
 
+// readable reports whether this user has what it takes to read what is not shown to everybody.
+func (c *Cluster) readable() error {
+	if c.tokenAt != "" {
+		return fmt.Errorf("this needs the cluster's token: %s; run it as root or as the user that standfast runs as", c.tokenAt)
+	}
+	return nil
+}
+
 // look returns the status, if this user may change anything at all.
 func (c *Cluster) look(ctx context.Context) (*api.Status, error) {
 	if err := c.changeable(); err != nil {
