@@ -27,6 +27,7 @@ type host struct {
 	hung         []func()
 	disk         disk
 	pg           *server // the newest, possibly dead
+	mute         bool    // its part of the store was stopped
 	zombie       bool    // killed, but a process in uninterruptible sleep is left
 	agent        *agent
 	agents       int

@@ -54,7 +54,7 @@ func newStore(w *world) *store {
 }
 
 // serves reports whether the host's part of the store works.
-func (st *store) serves(h *host) bool { return h.on && !h.paused && !h.stalled && !st.down }
+func (st *store) serves(h *host) bool { return h.on && !h.paused && !h.stalled && !h.mute && !st.down }
 
 // reachable reports whether the host can converse with a member of the store that sees a majority.
 func (st *store) reachable(h *host) bool {
