@@ -27,6 +27,7 @@ type commands struct {
 	Status     statusCmd     `cmd:"" help:"Show who is primary and how every member is." group:"Look"`
 	History    historyCmd    `cmd:"" help:"Show every change of primary, with reasons." group:"Look"`
 	Events     eventsCmd     `cmd:"" help:"Show what happened, or follow it." group:"Look"`
+	Whatif     whatifCmd     `cmd:"" help:"Say what a fault would lead to, without making it." group:"Look"`
 	Switchover switchoverCmd `cmd:"" help:"Hand the primary's role to another member, losing nothing." group:"Change"`
 	Failover   failoverCmd   `cmd:"" help:"Elect a new primary now, though the old one may live." group:"Change"`
 	Promote    promoteCmd    `cmd:"" help:"Elect a primary from what is left, accepting loss." group:"Change"`
