@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"path/filepath"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -98,6 +99,8 @@ type Agent struct {
 	shunnedSince  cluster.Instant
 	deafSince     cluster.Instant
 	promised      cluster.Term
+	promisedIn    cluster.Epoch
+	superseded    cluster.Epoch // a higher one than this member's; it stays so for as long as the agent lives
 	quick         *batch
 	slow          *job
 	lastBeat      cluster.Beat
@@ -165,15 +168,16 @@ func New(cfg Config) (*Agent, error) {
 	}
 	a := &Agent{
 		cfg: cfg, log: cfg.Log, origin: time.Now().Add(-time.Second),
-		promise: promises{path: cfg.StateDir + "/promise.json"},
+		promise: promises{path: filepath.Join(cfg.StateDir, promiseName)},
 		wake:    make(chan struct{}, 1), kick: make(chan struct{}, 1), lone: make(chan struct{}, 1), asked: make(chan asked),
 	}
-	p, err := a.promise.load(cfg.Cluster, cfg.Self)
+	p, epoch, err := a.promise.load(cfg.Cluster, cfg.Self)
 	if err != nil {
 		return nil, err
 	}
+	a.promisedIn = epoch
 	a.promised, a.wantPromise = p, p
-	if a.rejoined, err = a.rejoinedFile().load(cfg.Cluster, cfg.Self); err != nil {
+	if a.rejoined, _, err = a.rejoinedFile().load(cfg.Cluster, cfg.Self); err != nil {
 		return nil, err
 	}
 	if p > 0 && cfg.Relay != nil {
@@ -410,6 +414,7 @@ func (a *Agent) collect() {
 	}
 	if a.wantPromise > a.promised {
 		a.promised = a.wantPromise
+		a.promisedIn, _ = a.epoch() // only a member that knows the record promises
 	}
 	a.mu.Unlock()
 	if written != nil {

@@ -322,10 +322,10 @@ func TestPromiseSurvives(t *testing.T) {
 	dir := t.TempDir()
 	p := promises{path: filepath.Join(dir, "promise.json")}
 	for _, term := range []cluster.Term{1, 2, 1 << 60} {
-		if err := p.save("main", "pg1", term); err != nil {
+		if err := p.save("main", "pg1", term, 7); err != nil {
 			t.Fatal(err)
 		}
-		if got, err := p.load("main", "pg1"); got != term || err != nil {
+		if got, e, err := p.load("main", "pg1"); got != term || e != 7 || err != nil {
 			t.Fatalf("%d, %v, want %d", got, err, term)
 		}
 	}

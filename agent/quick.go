@@ -27,7 +27,7 @@ func (a *Agent) do(ctx context.Context, v cluster.View, x cluster.Action) error 
 	case strike:
 		return a.strike(ctx, x)
 	case cluster.Promise:
-		return a.doPromise(x)
+		return a.doPromise(v, x)
 	case cluster.SendReport:
 		return a.sendReport(ctx, x)
 	case cluster.Write:
@@ -111,13 +111,13 @@ func (a *Agent) release() {
 
 // doPromise raises the relay's floor first and writes the promise second: from the first on nothing of an earlier term is
 // received, from the second on that outlives a crash.
-func (a *Agent) doPromise(x cluster.Promise) error {
+func (a *Agent) doPromise(v cluster.View, x cluster.Promise) error {
 	if a.cfg.Relay != nil {
 		a.cfg.Relay.Raise(x.Term)
 	}
 	a.promising.Lock()
 	defer a.promising.Unlock()
-	if err := a.promise.save(a.cfg.Cluster, a.cfg.Self, x.Term); err != nil {
+	if err := a.promise.save(a.cfg.Cluster, a.cfg.Self, x.Term, v.Epoch); err != nil {
 		return err
 	}
 	a.mu.Lock()

@@ -9,6 +9,10 @@ import (
 
 // take accepts a newer snapshot of the store. The record never goes back.
 func (a *Agent) take(s store.Snapshot) {
+	if own, ok := a.epoch(); ok && s.State != nil && s.State.Epoch != own {
+		a.supersede(s.State.Epoch, "the store")
+		return // another founding's store: nothing of it is this member's
+	}
 	if r := s.Request; r != nil && (a.snap.Request == nil || a.snap.Request.ID != r.ID) {
 		a.requestSince = a.now()
 	}

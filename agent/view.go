@@ -46,8 +46,13 @@ func (a *Agent) view() cluster.View {
 		}
 	}
 	for n, p := range a.cfg.Beats.Peers() {
+		if !a.current(p.Beat) {
+			continue
+		}
 		v.Peers[n] = cluster.Peer{Beat: p.Beat, Heard: a.instant(p.HeardAt)}
 	}
+	v.Epoch, _ = a.epoch()
+	v.Superseded = a.superseded
 	if a.cfg.Postgres != nil {
 		v.Postgres = a.viewPostgres(s)
 	}

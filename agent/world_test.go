@@ -282,7 +282,7 @@ func (w *world) standby() {
 func promiseOnDisk(dir string) cluster.Term {
 	p := promises{path: filepath.Join(dir, "promise.json")}
 	for _, self := range []string{"pg1", "pg2"} {
-		if t, err := p.load("main", self); err == nil {
+		if t, _, err := p.load("main", self); err == nil {
 			return t
 		}
 	}

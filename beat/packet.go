@@ -108,6 +108,7 @@ func (s *sealer) open(b []byte) (packet, error) {
 // wire is a beat's JSON form: short keys, and nothing for what is zero.
 type wire struct {
 	From           string           `json:"f"`
+	Epoch          cluster.Epoch    `json:"e,omitempty"`
 	Term           cluster.Term     `json:"t,omitempty"`
 	Promised       cluster.Term     `json:"p,omitempty"`
 	Admitted       cluster.Term     `json:"a,omitempty"`
@@ -134,7 +135,7 @@ type wire struct {
 }
 
 func (w wire) beat() cluster.Beat {
-	return cluster.Beat{From: w.From, Term: w.Term, Promised: w.Promised, Admitted: w.Admitted, Attached: w.Attached,
+	return cluster.Beat{From: w.From, Epoch: w.Epoch, Term: w.Term, Promised: w.Promised, Admitted: w.Admitted, Attached: w.Attached,
 		Position: cluster.Position{Timeline: w.Timeline, LSN: cluster.LSN(w.LSN)}, Replayed: cluster.LSN(w.Replayed),
 		Data: cluster.DataState(w.Data), Up: w.Up, Recovery: w.Recovery, Readable: w.Readable, Suspects: w.Suspects, Hears: w.Hears,
 		NeedsOut: w.NeedsOut, Draining: w.Draining, PendingRestart: w.PendingRestart, Holding: w.Holding, Addresses: w.Addresses,
@@ -143,7 +144,7 @@ func (w wire) beat() cluster.Beat {
 
 // encode returns the beat's JSON. The note, which only people read, is cut so that the datagram stays within maxPacket.
 func encode(b cluster.Beat) ([]byte, error) {
-	w := wire{From: b.From, Term: b.Term, Promised: b.Promised, Admitted: b.Admitted, Attached: b.Attached,
+	w := wire{From: b.From, Epoch: b.Epoch, Term: b.Term, Promised: b.Promised, Admitted: b.Admitted, Attached: b.Attached,
 		Timeline: b.Position.Timeline, LSN: uint64(b.Position.LSN), Replayed: uint64(b.Replayed),
 		Data: string(b.Data), Up: b.Up, Recovery: b.Recovery, Readable: b.Readable, Suspects: b.Suspects, Hears: b.Hears,
 		NeedsOut: b.NeedsOut, Draining: b.Draining, PendingRestart: b.PendingRestart, Holding: b.Holding, Addresses: b.Addresses,

@@ -11,10 +11,17 @@ const (
 	Reigning Phase = "reigning" // CAS 3 published the fork; members attach, the rule may change again
 )
 
+// Epoch says which founding of the cluster a record, a beat or a promise belongs to: 0 is the first. After the loss of a majority
+// for good an operator founds the cluster anew from one survivor (standfast recover), in a higher epoch: the moment of it,
+// milliseconds since 1970. Terms are compared within one epoch only, and a lower epoch is over: whoever belongs to it and learns
+// of a higher one serves nobody, votes for nobody and starts nothing.
+type Epoch uint64
+
 // State is the one record that must be agreed: who reigns, by which rule, on which timeline. It is kept under a
 // single key, so that every write of it compares all of it (Revision). Everything else in the store is advice.
 type State struct {
 	Cluster  string   `json:"cluster"`
+	Epoch    Epoch    `json:"epoch,omitempty"`     // see Epoch; the store keeps each epoch's record under a key of its own
 	SystemID string   `json:"system_id,omitempty"` // PostgreSQL's system identifier; data with another one is foreign
 	Term     Term     `json:"term"`
 	Phase    Phase    `json:"phase"`
@@ -29,6 +36,10 @@ type State struct {
 
 	// Last is the newest member that was named a winner. Its own durable WAL is a sufficient set by itself.
 	Last string `json:"last,omitempty"`
+
+	// Solo lets commits do without a copy until enough members stream for the first time: the cluster was founded anew from one
+	// survivor, and there is nobody yet who could hold a copy.
+	Solo bool `json:"solo,omitempty"`
 
 	Reason string `json:"reason"`            // why this term began, a sentence
 	By     string `json:"by"`                // the member that began it

@@ -14,6 +14,12 @@ type View struct {
 	Members  []Member // of the agreed configuration, sorted by name
 	Settings Settings
 
+	Epoch Epoch // that this member takes part in; 0 too where it has never taken part in any
+
+	// Superseded is a higher epoch than this member's own, seen in a beat or in the store; 0: none was. Then nothing of what this
+	// member knows counts any more.
+	Superseded Epoch
+
 	// State is the newest agreed record seen, nil before the first. It may be old: only a compare-and-swap tells.
 	State         *State
 	StoreOK       bool              // a linearizable read or write succeeded within the last second
@@ -114,6 +120,7 @@ type Peer struct {
 type Beat struct {
 	From           string
 	Incarnation    uint64   // of the sender's agent: its start time
+	Epoch          Epoch    // that the sender takes part in
 	Seq            uint64   // rises within an incarnation
 	Term           Term     // the newest term it knows of
 	Promised       Term     // on its disk

@@ -8,6 +8,7 @@
 //   - suspect.go   who is missing, and when an election begins (CAS 1)
 //   - elect.go     reports, and the choice of the winner with its rule (CAS 2)
 //   - reign.go     promotion, the published fork (CAS 3), admission of clients, leases
+//   - epoch.go     a member of a founding that is over: ends what it runs
 //   - rule.go      changes of the commit rule under a reigning primary
 //   - follow.go    standbys: start, attach, rewind, clone
 //   - handover.go  an operator's requests
@@ -22,6 +23,9 @@ import (
 // Decide returns what the member whose view this is should do now, in order: a later action may rely on the success of
 // an earlier one. Actions that are under way are returned again as long as they are wanted.
 func Decide(v cluster.View) []cluster.Action {
+	if v.Superseded > v.Epoch {
+		return superseded(v)
+	}
 	if v.Postgres.Data == cluster.DataForeign {
 		return nil // another cluster's data: neither started nor touched
 	}

@@ -103,10 +103,10 @@ func failedFor(p cluster.Postgres, t cluster.Term) bool {
 	return false
 }
 
-// MustDetach reports whether the relay must not carry: a newer term than the record's is known of, or no majority has been
+// MustDetach reports whether the relay must not carry: the epoch is over, a newer term than the record's is known of, or no majority has been
 // heard for the lease, so that one could have begun; the server at the primary's address may then be anybody's.
 func MustDetach(v cluster.View) bool {
-	return v.State == nil || newestTerm(v) > v.State.Term || !hearsMajority(v, v.Settings.Lease)
+	return v.State == nil || v.Superseded > v.Epoch || newestTerm(v) > v.State.Term || !hearsMajority(v, v.Settings.Lease)
 }
 
 func diverged(v cluster.View) bool {

@@ -15,6 +15,9 @@ import (
 func Route(v cluster.View) cluster.Route {
 	t := newestTerm(v)
 	r := cluster.Route{Term: t}
+	if r.Why = Over(v); r.Why != "" {
+		return r
+	}
 	if !hearsMajority(v, v.Settings.Lease) {
 		r.Why = noMajority(v)
 		return r

@@ -53,7 +53,7 @@ func proven(v cluster.View, r cluster.Rule) bool {
 
 func recordRule(v cluster.View, r cluster.Rule, cause string) cluster.Action {
 	next := *v.State
-	next.Rule = r
+	next.Rule, next.Solo = r, next.Solo && r.K == 0
 	return cluster.Write{Cause: cause + r.String(), Next: next}
 }
 
@@ -98,14 +98,14 @@ func keepers(v cluster.View) []string {
 	return of
 }
 
-// wantedCopies is k: as configured, but 0 when durability is asynchronous, or when a single copy is allowed and no
-// other has streamed for the lease. Where it fell to 0 it rises again as soon as enough members stream.
+// wantedCopies is k: as configured, but 0 when durability is asynchronous, while a cluster founded anew from one survivor has not
+// had enough members that stream yet, or when a single copy is allowed and no other has streamed for the lease. Where it fell to 0 it rises again as soon as enough members stream.
 func wantedCopies(v cluster.View) int {
 	set := v.Settings
 	if set.Durability == cluster.Async {
 		return 0
 	}
-	if !set.AllowSingleCopy {
+	if !set.AllowSingleCopy && !v.State.Solo {
 		return set.Copies
 	}
 	streaming := 0

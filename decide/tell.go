@@ -9,7 +9,7 @@ import (
 func Beat(v cluster.View) cluster.Beat {
 	p := v.Postgres
 	b := cluster.Beat{
-		From: v.Self, Promised: v.Promised, Admitted: v.Admitted, Attached: v.Relay.Term,
+		From: v.Self, Epoch: v.Epoch, Promised: v.Promised, Admitted: v.Admitted, Attached: v.Relay.Term,
 		Position: p.Position, Replayed: p.Replayed, Data: p.Data, Up: p.Up, Recovery: p.Recovery,
 		Readable: Readable(v), NeedsOut: NeedsOut(v), Suspects: Suspects(v), Holding: held(v), Asked: v.Asked,
 	}

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"sync/atomic"
 
 	"standfast/cluster"
 )
@@ -14,6 +15,9 @@ import (
 // Cluster is the typed view of one cluster's records. Its keys, all under /standfast/<cluster>/:
 //
 //	state                     cluster.State, the one record that must be agreed; written by comparison only
+//	state@<epoch %020d>       the same after the cluster was founded anew: a member of the epoch before that reaches this store
+//	                          by its old addresses compares a key that is not there
+//	former/<name>             cluster.Member of the epoch before, which is to be told that it is over
 //	config                    the agreed configuration, YAML as it was given
 //	request                   cluster.Request, an operator's wish
 //	authority                 the certificate authority, sealed (certs.CA.Seal)
@@ -26,6 +30,7 @@ type Cluster struct {
 	store  Store
 	name   string
 	prefix string
+	epoch  atomic.Uint64 // of the record that was found last
 }
 
 // New returns the records of the cluster of that name in s. It owns nothing: closing s is its maker's business.
@@ -39,12 +44,40 @@ func (c *Cluster) Name() string { return c.name }
 // Check reports whether a majority of the store answers; see Store.Check.
 func (c *Cluster) Check(ctx context.Context) error { return c.store.Check(ctx) }
 
-// State returns the agreed record by a linearizable read, or ErrNotFound before the first.
+// State returns the agreed record by a linearizable read, or ErrNotFound before the first. Whoever knows of no epoch finds the newest.
 func (c *Cluster) State(ctx context.Context) (cluster.State, error) {
 	var s cluster.State
-	kv, err := c.get(ctx, "state", &s)
+	kv, err := c.get(ctx, stateKey(cluster.Epoch(c.epoch.Load())), &s)
+	if errors.Is(err, ErrNotFound) {
+		kv, err = c.newestState(ctx, &s)
+	}
 	s.Revision = kv.Revision
 	return s, err
+}
+
+// newestState looks for the record of whatever epoch there is.
+func (c *Cluster) newestState(ctx context.Context, s *cluster.State) (KV, error) {
+	kvs, err := c.store.List(ctx, c.prefix+"state")
+	switch {
+	case err != nil:
+		return KV{}, fmt.Errorf("read state: %w", err)
+	case len(kvs) == 0:
+		return KV{}, fmt.Errorf("read state: %w", ErrNotFound)
+	}
+	kv := kvs[len(kvs)-1] // the keys' order is the epochs'
+	if err := json.Unmarshal(kv.Value, s); err != nil {
+		return kv, fmt.Errorf("read state: %w", err)
+	}
+	c.epoch.Store(uint64(s.Epoch))
+	return kv, nil
+}
+
+// stateKey is where the record of an epoch is kept.
+func stateKey(e cluster.Epoch) string {
+	if e == 0 {
+		return "state"
+	}
+	return fmt.Sprintf("state@%020d", e)
 }
 
 // WriteState replaces the agreed record if it still has next.Revision (0: if there is none), and returns next with its
@@ -54,7 +87,7 @@ func (c *Cluster) WriteState(ctx context.Context, next cluster.State) (cluster.S
 	if err != nil {
 		return next, fmt.Errorf("write state: %w", err)
 	}
-	rev, err := c.store.CompareAndPut(ctx, c.prefix+"state", b, next.Revision)
+	rev, err := c.store.CompareAndPut(ctx, c.prefix+stateKey(next.Epoch), b, next.Revision)
 	if err != nil {
 		return next, fmt.Errorf("write state of term %d: %w", next.Term, err)
 	}
@@ -93,6 +126,16 @@ func (c *Cluster) PutMember(ctx context.Context, m cluster.Member) error {
 // DeleteMember removes a member; it is no error if there is none of that name.
 func (c *Cluster) DeleteMember(ctx context.Context, name string) error {
 	return c.delete(ctx, "members/"+name)
+}
+
+// PutFormer notes a member of the epoch before.
+func (c *Cluster) PutFormer(ctx context.Context, m cluster.Member) error {
+	return c.put(ctx, "former/"+m.Name, m)
+}
+
+// DeleteFormer forgets a member of the epoch before; it is no error if there is none of that name.
+func (c *Cluster) DeleteFormer(ctx context.Context, name string) error {
+	return c.delete(ctx, "former/"+name)
 }
 
 // AlterMember changes a member as it stands, or does nothing if change says so. ErrNotFound: there is none of that name.

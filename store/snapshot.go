@@ -19,6 +19,7 @@ type Snapshot struct {
 	State   *cluster.State            // nil before the first
 	Reports map[string]cluster.Report // of State.Term, by member
 	Members []cluster.Member          // sorted by name
+	Former  []cluster.Member          // of the epoch before, sorted by name
 	Config  KV                        // Value nil, Revision 0: there is none
 	Request *cluster.Request          // nil: there is none
 	At      time.Time                 // when it arrived here
@@ -66,6 +67,7 @@ type folder struct {
 	state   *cluster.State
 	reports map[cluster.Term]map[string]cluster.Report
 	members map[string]cluster.Member
+	former  map[string]cluster.Member
 	config  KV
 	request *cluster.Request
 	age     uint64           // Snapshot.Generation
@@ -81,7 +83,7 @@ func newFolder(prefix string) *folder {
 func (f *folder) clear() {
 	f.state, f.config, f.request = nil, KV{}, nil
 	f.reports = map[cluster.Term]map[string]cluster.Report{}
-	f.members = map[string]cluster.Member{}
+	f.members, f.former = map[string]cluster.Member{}, map[string]cluster.Member{}
 	f.errs = map[string]error{}
 }
 
@@ -115,8 +117,8 @@ func (f *folder) apply(u Update) bool {
 // is read after all that was delivered earlier. It tells where revisions were raised by hand (etcdutl's --bump-revision), too.
 func (f *folder) wentBack(kvs []KV) bool {
 	for _, kv := range kvs {
-		if kv.Key == f.prefix+"state" {
-			return f.state != nil && kv.Revision < f.state.Revision
+		if f.state != nil && kv.Key == f.prefix+stateKey(f.state.Epoch) {
+			return kv.Revision < f.state.Revision
 		}
 	}
 	return false
@@ -125,8 +127,10 @@ func (f *folder) wentBack(kvs []KV) bool {
 // keepUnreadable brings the agreed record back that a full update made undecodable: without it a member would think that
 // there has never been one.
 func (f *folder) keepUnreadable(old folder) {
-	if f.errs["state"] != nil && f.state == nil {
-		f.state = old.state
+	for key := range f.errs {
+		if kind, _, _ := strings.Cut(key, "@"); kind == "state" && f.state == nil {
+			f.state = old.state
+		}
 	}
 	if f.errs["request"] != nil && f.request == nil {
 		f.request = old.request
@@ -142,11 +146,15 @@ func (f *folder) keepUnreadable(old folder) {
 func (f *folder) put(kv KV) bool {
 	key := strings.TrimPrefix(kv.Key, f.prefix)
 	kind, rest, _ := strings.Cut(key, "/")
+	kind, _, _ = strings.Cut(kind, "@")
 	var err error
 	switch kind {
 	case "state":
 		var s cluster.State
-		if err = json.Unmarshal(kv.Value, &s); err == nil {
+		if err = json.Unmarshal(kv.Value, &s); err == nil && stateKey(s.Epoch) != key {
+			err = fmt.Errorf("it holds the record of epoch %d", s.Epoch)
+		}
+		if err == nil && (f.state == nil || s.Epoch >= f.state.Epoch) {
 			s.Revision = kv.Revision
 			f.state = &s
 			maps.DeleteFunc(f.reports, func(t cluster.Term, _ map[string]cluster.Report) bool { return t < s.Term })
@@ -163,6 +171,11 @@ func (f *folder) put(kv KV) bool {
 		var m cluster.Member
 		if err = json.Unmarshal(kv.Value, &m); err == nil {
 			f.members[rest] = m
+		}
+	case "former":
+		var m cluster.Member
+		if err = json.Unmarshal(kv.Value, &m); err == nil {
+			f.former[rest] = m
 		}
 	case "reports":
 		err = f.putReport(rest, kv.Value)
@@ -197,6 +210,8 @@ func (f *folder) drop(key string) bool {
 	switch kind {
 	case "state":
 		f.state = nil
+	case "former":
+		delete(f.former, rest)
 	case "request":
 		f.request = nil
 	case "config":
@@ -220,6 +235,7 @@ func (f *folder) snapshot() Snapshot {
 		maps.Copy(s.Reports, f.reports[f.state.Term])
 	}
 	s.Members = slices.SortedFunc(maps.Values(f.members), byName)
+	s.Former = slices.SortedFunc(maps.Values(f.former), byName)
 	for _, key := range slices.Sorted(maps.Keys(f.errs)) {
 		s.Err = errors.Join(s.Err, f.errs[key])
 	}

@@ -64,3 +64,20 @@ func TestWhatChangesNothing(t *testing.T) {
 		}
 	}
 }
+
+// TestEpochs: of two foundings' records the newer one counts, in whatever order they come; each lies under its own key only.
+func TestEpochs(t *testing.T) {
+	old, anew := KV{"/p/state", []byte(`{"term":9}`), 3}, KV{"/p/" + stateKey(7), []byte(`{"term":2,"epoch":7}`), 2}
+	for _, kvs := range [][]KV{{old, anew}, {anew, old}} {
+		f := newFolder("/p/")
+		f.apply(Update{Full: true, Reset: kvs})
+		if s := f.snapshot(); s.State.Epoch != 7 || s.State.Term != 2 || s.State.Revision != 2 || s.Err != nil {
+			t.Errorf("%+v", s)
+		}
+	}
+	f := newFolder("/p/")
+	f.apply(Update{Full: true, Reset: []KV{{"/p/state", []byte(`{"term":2,"epoch":7}`), 2}}})
+	if s := f.snapshot(); s.State != nil || s.Err == nil {
+		t.Errorf("a record under another epoch's key is believed: %+v", s)
+	}
+}

@@ -33,6 +33,16 @@ func records(t *testing.T, w World, _ string) {
 		t.Errorf("second state %+v", second)
 	}
 
+	anew := store.New(open(t, w), "anew") // founded in epoch 7: whoever knows of none finds it, and can write nothing over it
+	founded := must(anew.WriteState(ctx, cluster.State{Epoch: 7, Term: 101}))(t)
+	of := store.New(open(t, w), "anew")
+	if got := must(of.State(ctx))(t); got.Epoch != 7 || got.Term != 101 || got.Revision != founded.Revision {
+		t.Errorf("read %+v", got)
+	}
+	if _, err := of.WriteState(ctx, cluster.State{Term: 3, Revision: founded.Revision}); !errors.Is(err, store.ErrConflict) {
+		t.Errorf("a member of the epoch before writes over a revision that happens to be the same: %v, want ErrConflict", err)
+	}
+
 	for _, name := range []string{"pg2", "pg1"} {
 		do(ctx, t, func() error { return a.PutMember(ctx, cluster.Member{Name: name, Kind: cluster.Data}) })
 	}
