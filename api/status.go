@@ -47,6 +47,7 @@ type Status struct {
 	Self     string    `json:"self"`                // the member that answers
 	Observed time.Time `json:"observed"`            // when it saw all this; keep the monotonic reading, staleness is measured by it
 
+	Epoch    cluster.Epoch    `json:"epoch,omitempty"` // above 0: founded anew after the loss of a majority
 	Term     cluster.Term     `json:"term"`
 	Phase    cluster.Phase    `json:"phase"`
 	Primary  string           `json:"primary,omitempty"` // named by this term; "" while electing

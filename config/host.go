@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"strings"
 
+	"github.com/goccy/go-yaml"
 	"github.com/goccy/go-yaml/ast"
 	"github.com/goccy/go-yaml/parser"
 )
@@ -66,4 +67,22 @@ func edited(text []byte, settings []Setting) ([]byte, error) {
 		}
 	}
 	return []byte(strings.TrimRight(root.String(), "\n") + "\n"), nil
+}
+
+// WithMembers makes a member's file name other members, all with their ports, and say whether it waits to be added to them. The rest,
+// comments included, stays.
+func WithMembers(name string, text []byte, members []Member, join bool) ([]byte, error) {
+	list, err := yaml.MarshalWithOptions(members, yaml.Flow(true))
+	if err != nil {
+		return nil, fmt.Errorf("name the members: %w", err)
+	}
+	out, err := edited(text, []Setting{{"members", ""}})
+	if err == nil {
+		out, err = edited(out, []Setting{{"members", strings.TrimSpace(string(list))}, {"join", fmt.Sprint(join)}})
+	}
+	if err != nil {
+		return nil, err
+	}
+	_, err = ParseNode(name, out, nil, nil)
+	return out, err
 }

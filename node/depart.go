@@ -25,6 +25,9 @@ func (n *Node) RemoveMember(ctx context.Context, r api.RemoveMemberRequest, prog
 	if err != nil {
 		return err
 	}
+	if m.Name == "" && slices.ContainsFunc(n.formers(), func(f cluster.Member) bool { return f.Name == r.Name }) {
+		return n.forgetFormer(ctx, r, progress)
+	}
 	if m.Name == "" {
 		progress(api.Progress{Step: api.StepNothing, Text: r.Name + " is not a member"})
 		return nil

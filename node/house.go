@@ -42,8 +42,13 @@ func (n *Node) seedOnce(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, storeTime)
 	defer cancel()
 	_, err := n.store.Config(ctx)
-	if errors.Is(err, store.ErrNotFound) && !n.cfg.Join {
-		return n.found(ctx)
+	if errors.Is(err, store.ErrNotFound) {
+		if anew, err := n.foundAnew(ctx); anew || err != nil {
+			return err
+		}
+		if !n.cfg.Join {
+			return n.found(ctx)
+		}
 	}
 	if err != nil {
 		return err
@@ -125,6 +130,10 @@ func (n *Node) keepHouse(ctx context.Context) error {
 func (n *Node) follows(ctx context.Context, s store.Snapshot) {
 	if s.Config.Revision == 0 {
 		return // being founded
+	}
+	if !slices.Equal(n.formers(), s.Former) {
+		former := s.Former
+		n.former.Store(&former)
 	}
 	known := n.members.Load()
 	changed := len(s.Members) > 0 && !slices.Equal(*known, s.Members)

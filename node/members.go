@@ -56,7 +56,10 @@ func (n *Node) AddMember(ctx context.Context, r api.AddMemberRequest, progress f
 	if err := n.changeHBA(ctx, r.HBA, nil); err != nil {
 		return err
 	}
-	if err := n.within(ctx, "write the member", func(ctx context.Context) error { return n.store.PutMember(ctx, m) }); err != nil {
+	err = n.within(ctx, "write the member", func(ctx context.Context) error {
+		return errors.Join(n.store.PutMember(ctx, m), n.store.DeleteFormer(ctx, m.Name))
+	})
+	if err != nil {
 		return err
 	}
 	if err := n.endChange(ctx, ch, "joined", m.Name+" was added"); err != nil {

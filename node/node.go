@@ -23,6 +23,7 @@ import (
 	"standfast/config"
 	"standfast/events"
 	"standfast/postgres"
+	"standfast/recovery"
 	"standfast/relay"
 	"standfast/router"
 	"standfast/store"
@@ -57,7 +58,9 @@ type Node struct {
 	keeper    *events.Keeper
 	watched   watched // the agent's loop only
 
+	over        *recovery.Over // this host's cluster was founded anew elsewhere: nothing of the below runs but the API
 	members     atomic.Pointer[[]cluster.Member]
+	former      atomic.Pointer[[]cluster.Member] // of the founding before; nil: none is known
 	beatBook    atomic.Pointer[addressBook]
 	view        atomic.Pointer[cluster.View]
 	status      atomic.Pointer[api.Status]
@@ -98,7 +101,10 @@ func New(cfg config.Node, log *slog.Logger) (*Node, error) {
 		founders = append(founders, m.Member())
 	}
 	n.members.Store(&founders)
-	for _, step := range []func() error{n.makeDirs, n.lock, n.loadTLS, n.openStore, n.openEvents, n.openBeats, n.openPostgres, n.openRouter, n.openAPI, n.openAddresses, n.openAgent} {
+	for _, step := range []func() error{n.makeDirs, n.lock, n.loadTLS, n.openOver, n.openStore, n.openEvents, n.openBeats, n.openPostgres, n.openRouter, n.openAPI, n.openAddresses, n.openAgent} {
+		if n.over != nil {
+			break
+		}
 		if err := step(); err != nil {
 			return nil, errors.Join(err, n.abandon(), n.close())
 		}
@@ -106,12 +112,16 @@ func New(cfg config.Node, log *slog.Logger) (*Node, error) {
 	return n, nil
 }
 
-// Run works until ctx ends, then stops everything in order; PostgreSQL goes on. An error names what failed.
+// Run works until ctx ends, then stops everything in order; PostgreSQL goes on. An error names what failed; ErrOver says that the
+// cluster was founded anew without this member, and that a node made afresh stays out.
 //
 // From the agent's last look to its successor's first nobody feeds the guard, and all of it has to fit into the lease. So what
 // takes long, etcd's orderly stop, comes first, while the agent still works with the other members' etcd.
 func (n *Node) Run(ctx context.Context) (err error) {
 	defer func() { err = errors.Join(err, n.close()) }()
+	if n.over != nil {
+		return n.stayOver(ctx)
+	}
 	// Of the rest, what others rely on outlives what relies on it: first the agent stops, then what carries and tells.
 	base, stopBase := context.WithCancelCause(context.WithoutCancel(ctx))
 	defer stopBase(errors.New("node stopped"))
@@ -148,6 +158,8 @@ func (n *Node) Run(ctx context.Context) (err error) {
 	w.Go(func() error { return n.seedAuthority(wctx) })
 	w.Go(func() error { return n.keepReceivers(wctx) })
 	w.Go(func() error { return n.keepMeasures(wctx) })
+	w.Go(func() error { return n.keepKnown(wctx) })
+	w.Go(func() error { return n.endOver(wctx) })
 	w.Go(func() error {
 		select {
 		case <-ctx.Done():

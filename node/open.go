@@ -40,17 +40,18 @@ func (n *Node) openBeats() error {
 // addressBook is where the members of one list hear beats.
 type addressBook struct {
 	members *[]cluster.Member
+	former  *[]cluster.Member
 	of      map[string]string
 }
 
 // beatAddresses is asked for at every datagram; the map is made once for each list of members, and never changed.
 func (n *Node) beatAddresses() map[string]string {
-	members := n.members.Load()
-	if b := n.beatBook.Load(); b != nil && b.members == members {
+	members, former := n.members.Load(), n.former.Load()
+	if b := n.beatBook.Load(); b != nil && b.members == members && b.former == former {
 		return b.of
 	}
-	b := &addressBook{members: members, of: map[string]string{}}
-	for _, m := range *members {
+	b := &addressBook{members: members, former: former, of: map[string]string{}}
+	for _, m := range slices.Concat(n.formers(), *members) { // those of before are told that they are
 		if m.Beat != "" && m.Name != n.cfg.Name {
 			b.of[m.Name] = m.Beat
 		}

@@ -138,6 +138,9 @@ func (n *Node) Reinitialize(ctx context.Context, r api.ReinitializeRequest, prog
 
 // current is the newest view, with a record in it.
 func (n *Node) current() (cluster.View, error) {
+	if n.over != nil {
+		return cluster.View{}, api.Errorf(api.Conflict, "%s", n.over.Text)
+	}
 	v := n.view.Load()
 	if v == nil || v.State == nil {
 		return cluster.View{}, api.Errorf(api.Unavailable, "%s does not know the cluster's state yet: is a majority of the members running?", n.cfg.Name)

@@ -88,7 +88,7 @@ func (n *Node) buildStatus(v cluster.View, r cluster.Route, now time.Time) *api.
 		s.PausedUntil = *c.PausedUntil
 	}
 	if st := v.State; st != nil {
-		s.SystemID, s.Term, s.Phase, s.Primary, s.Reason, s.By, s.Timeline = st.SystemID, st.Term, st.Phase, st.Primary, st.Reason, st.By, st.Timeline
+		s.Epoch, s.SystemID, s.Term, s.Phase, s.Primary, s.Reason, s.By, s.Timeline = st.Epoch, st.SystemID, st.Term, st.Phase, st.Primary, st.Reason, st.By, st.Timeline
 		if len(st.Steps) > 0 {
 			s.Since = time.UnixMilli(st.Steps[0].At)
 		}
@@ -101,10 +101,13 @@ func (n *Node) buildStatus(v cluster.View, r cluster.Route, now time.Time) *api.
 	s.Postgres = n.postgresStatus(&s.Measured, now)
 	s.Address = n.addresses.status(v)
 	n.watched.shared = nil
-	if out := n.outside(v); out != "" {
+	if out := n.outside(v); v.Superseded > v.Epoch {
+		s.Warnings = append(s.Warnings, decide.Over(v))
+	} else if out != "" {
 		s.Warnings = append(s.Warnings, out)
 	} else {
 		s.Warnings = append(s.Warnings, warnings(v, r, s)...)
+		s.Warnings = append(s.Warnings, n.formerWarning()...)
 		n.watched.shared = s.Warnings
 	}
 	s.Warnings = append(s.Warnings, n.addresses.warnings()...)

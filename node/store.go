@@ -5,10 +5,12 @@ import (
 	"fmt"
 	"net"
 	"path/filepath"
+	"slices"
 	"syscall"
 	"time"
 
 	"standfast/certs"
+	"standfast/recovery"
 	"standfast/store"
 	"standfast/store/embed"
 	storeetcd "standfast/store/etcd"
@@ -38,12 +40,22 @@ func (n *Node) openStore() error {
 	return nil
 }
 
-// etcdEndpoints are the members' etcds, this one's first: a local answer needs no network.
+// etcdEndpoints are the members' etcds, this one's first: a local answer needs no network. Members that were added since this
+// host's file was written are known from the last run.
 func (n *Node) etcdEndpoints() []string {
 	out := []string{"https://" + n.cfg.Member().Etcd}
 	for _, m := range n.cfg.Members {
 		if m.Name != n.cfg.Name {
 			out = append(out, "https://"+m.Member().Etcd)
+		}
+	}
+	known, err := recovery.LoadKnown(n.cfg.StateDir)
+	if err != nil && !errors.Is(err, recovery.ErrNothing) {
+		n.log.Warn("look for members that were added since", "error", err)
+	}
+	for _, m := range known.Members {
+		if at := "https://" + m.Etcd; m.Etcd != "" && !slices.Contains(out, at) {
+			out = append(out, at)
 		}
 	}
 	return out
@@ -68,7 +80,7 @@ func (n *Node) prepareEtcd() error {
 	c := embed.Config{
 		Name: n.cfg.Name, DataDir: filepath.Join(n.cfg.StateDir, "etcd"),
 		PeerURL: "https://" + me.EtcdPeer, ClientURL: "https://" + me.Etcd, Listen: listen,
-		InitialCluster: initial, State: embed.StateNew, Token: "standfast-" + n.cfg.Cluster,
+		InitialCluster: initial, State: embed.StateNew, Token: n.etcdToken(),
 		CA: n.tls.files.CA, Cert: n.tls.files.Cert, Key: n.tls.files.Key,
 		Log: filepath.Join(n.cfg.StateDir, "log", "etcd.log"),
 	}

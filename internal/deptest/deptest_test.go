@@ -56,6 +56,8 @@ var may = map[string][]string{
 
 	"api":        {"cluster", "measure"},
 	"api/client": {"cluster", "api"},
+
+	"recovery": {"cluster"},
 }
 
 // only says who may import a package of the upper layers, so that nothing below comes to depend on it.
