@@ -31,6 +31,7 @@ type commands struct {
 	Switchover switchoverCmd `cmd:"" help:"Hand the primary's role to another member, losing nothing." group:"Change"`
 	Failover   failoverCmd   `cmd:"" help:"Elect a new primary now, though the old one may live." group:"Change"`
 	Promote    promoteCmd    `cmd:"" help:"Elect a primary from what is left, accepting loss." group:"Change"`
+	Recover    recoverCmd    `cmd:"" help:"Found the cluster anew from this host, after a majority was lost for good." group:"Change"`
 	Pause      pauseCmd      `cmd:"" help:"Stop automatic failover for a while." group:"Change"`
 	Resume     resumeCmd     `cmd:"" help:"Let automatic failover go on." group:"Change"`
 	Restart    restartCmd    `cmd:"" help:"Restart PostgreSQL, one member after another." group:"Change"`

@@ -18,6 +18,7 @@ type nodeCmd struct {
 	Start nodeStartCmd `cmd:"" help:"Start this host's member."`
 
 	Add     nodeAddCmd     `cmd:"" help:"Take hosts into the running cluster, over ssh."`
+	Rejoin  nodeRejoinCmd  `cmd:"" help:"Take this host into the cluster that was founded anew without it."`
 	Remove  nodeRemoveCmd  `cmd:"" help:"Take a member out of the cluster."`
 	Replace nodeReplaceCmd `cmd:"" help:"Put a new machine in the place of one that died for good, over ssh."`
 	Change  nodeChangeCmd  `cmd:"" hidden:""`

@@ -79,6 +79,15 @@ func (c *runCmd) Run(a *app) error {
 		return owned(err)
 	}
 	err = owned(member.Run(ctx))
+	if errors.Is(err, node.ErrOver) {
+		if err := member.StopPostgres(); err != nil {
+			log.Error("stop PostgreSQL on a host that stays out", "error", err)
+		}
+		if member, err = node.New(n, log); err != nil {
+			return owned(err)
+		}
+		err = owned(member.Run(ctx))
+	}
 	if c.UntilEOF {
 		err = errors.Join(err, member.StopPostgres())
 	}
