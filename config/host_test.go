@@ -60,20 +60,20 @@ func TestWithSettings(t *testing.T) {
 // TestWithMembers: a survivor's file, and that of a host which is taken in again; comments and all other keys stay.
 func TestWithMembers(t *testing.T) {
 	text := []byte("# of cluster main\ncluster: main\nname: pg2\njoin: true # it was added\nmembers:\n  - {name: pg1, address: 10.0.0.11}\n  - name: pg2\n    address: 10.0.0.12\nlog: {level: debug}\n")
-	n, err := ParseNode("a", text, nil, nil)
+	n, err := config.ParseNode("a", text, nil, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
-	out, err := WithMembers("a", text, []Member{n.Self()}, false)
+	out, err := config.WithMembers("a", text, []config.Member{n.Self()}, false)
 	if err != nil {
 		t.Fatal(err)
 	}
-	alone, err := ParseNode("a", out, nil, nil)
+	alone, err := config.ParseNode("a", out, nil, nil)
 	if err != nil || len(alone.Members) != 1 || alone.Join || alone.Self().Address != "10.0.0.12" || alone.Log.Level != "debug" || !strings.HasPrefix(string(out), "# of cluster main\n") {
 		t.Errorf("%v\n%s", err, out)
 	}
-	out, err = WithMembers("a", out, n.Members, true)
-	both, perr := ParseNode("a", out, nil, nil)
+	out, err = config.WithMembers("a", out, n.Members, true)
+	both, perr := config.ParseNode("a", out, nil, nil)
 	if err != nil || perr != nil || len(both.Members) != 2 || !both.Join || both.Members[0].Ports != n.Members[0].Ports {
 		t.Errorf("%v, %v\n%s", err, perr, out)
 	}
