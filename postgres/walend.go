@@ -66,7 +66,7 @@ func (c Config) dump(ctx context.Context, from cluster.Position) (cluster.Positi
 	if err != nil && !errors.As(err, &exit) {
 		return from, time.Time{}, fmt.Errorf("read the WAL: %w", err)
 	}
-	end, committed := walEnd(from.LSN, string(out), words.String())
+	end, committed := dumpEnd(from.LSN, string(out), words.String())
 	return cluster.Position{Timeline: from.Timeline, LSN: end}, committed, nil
 }
 
@@ -75,8 +75,8 @@ var (
 	commitLine = regexp.MustCompile(`lsn: ([0-9A-F]+/[0-9A-F]+),.* desc: COMMIT(?:_PREPARED)? (\d{4}-\d\d-\d\d \d\d:\d\d:\d\d(?:\.\d+)?)`)
 )
 
-// walEnd reads pg_waldump's output, and its error as it comes to the end of WAL.
-func walEnd(from cluster.LSN, out, words string) (cluster.LSN, time.Time) {
+// dumpEnd reads pg_waldump's output, and its error as it comes to the end of WAL.
+func dumpEnd(from cluster.LSN, out, words string) (cluster.LSN, time.Time) {
 	end, committed := from, time.Time{}
 	for line := range strings.Lines(out) {
 		m := commitLine.FindStringSubmatch(line)

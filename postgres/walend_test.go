@@ -24,7 +24,7 @@ rmgr: Transaction len (rec/tot):    101/   101, tx:        743, lsn: 0/01A2B500,
 		"another's prev":   {"", "pg_waldump: error: error in WAL record at 0/1A2B3C8: record with incorrect prev-link 0/9 at 0/1A2B400\n", "0/1A2B400", time.Time{}},
 		"not even reading": {"", "", "0/1000000", time.Time{}},
 	} {
-		end, at := walEnd(0x1000000, c.out, c.words)
+		end, at := dumpEnd(0x1000000, c.out, c.words)
 		if end.String() != c.end || !at.Equal(c.at) {
 			t.Errorf("%s: %s, %s; want %s, %s", name, end, at, c.end, c.at)
 		}
