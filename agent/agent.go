@@ -100,6 +100,8 @@ type Agent struct {
 	deafSince     cluster.Instant
 	promised      cluster.Term
 	promisedIn    cluster.Epoch
+	knew          bool          // a record has been seen since this agent started
+	resumes       bool          // the first one was of a cluster that is shut down; see cluster.View
 	superseded    cluster.Epoch // a higher one than this member's; it stays so for as long as the agent lives
 	quick         *batch
 	slow          *job

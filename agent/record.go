@@ -46,6 +46,8 @@ func (a *Agent) adoptState(s cluster.State) {
 	}
 	old := a.state
 	a.state = &s
+	a.resumes = s.Halt && (!a.knew || a.resumes)
+	a.knew = true
 	a.mu.Lock()
 	a.known = s.Term
 	a.mu.Unlock()

@@ -52,7 +52,7 @@ func (a *Agent) view() cluster.View {
 		v.Peers[n] = cluster.Peer{Beat: p.Beat, Heard: a.instant(p.HeardAt)}
 	}
 	v.Epoch, _ = a.epoch()
-	v.Superseded = a.superseded
+	v.Superseded, v.Resumes = a.superseded, a.resumes
 	if a.cfg.Postgres != nil {
 		v.Postgres = a.viewPostgres(s)
 	}

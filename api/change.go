@@ -45,6 +45,7 @@ var changePaths = map[string]change{
 	"POST /reload":       {"reload", 202, "reload scheduled", parseReload},
 	"POST /reinitialize": {"reinitialize", 200, "reinitialized", parseReinitialize},
 	"POST /certificate":  {"renew certificate", 200, "renewed", parseRenew},
+	"POST /shutdown":     {"shut down", 200, "shut down", parseShutdown},
 	"POST /pause":        {"pause", 200, "paused", parsePause},
 	"POST /resume":       {"resume", 200, "resumed", parseResume},
 	"PATCH /config":      {"change config", 200, "configuration changed", parseConfig},

@@ -62,6 +62,10 @@ func (o *operator) Reload(ctx context.Context, r ReloadRequest, p func(Progress)
 func (o *operator) Reinitialize(ctx context.Context, r ReinitializeRequest, p func(Progress)) error {
 	return o.do(ctx, r, p)
 }
+func (o *operator) Shutdown(ctx context.Context, r ShutdownRequest, p func(Progress)) error {
+	return o.do(ctx, r, p)
+}
+
 func (o *operator) Pause(ctx context.Context, r PauseRequest, p func(Progress)) error {
 	return o.do(ctx, r, p)
 }

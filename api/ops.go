@@ -23,6 +23,7 @@ type Ops interface {
 	Reload(ctx context.Context, r ReloadRequest, progress func(Progress)) error
 	Reinitialize(ctx context.Context, r ReinitializeRequest, progress func(Progress)) error
 	RenewCertificate(ctx context.Context, r RenewRequest, progress func(Progress)) error
+	Shutdown(ctx context.Context, r ShutdownRequest, progress func(Progress)) error // returns when the primary has stopped
 	Pause(ctx context.Context, r PauseRequest, progress func(Progress)) error
 	Resume(ctx context.Context, r ResumeRequest, progress func(Progress)) error
 	Config(ctx context.Context) (ClusterConfig, error)
@@ -102,6 +103,12 @@ type ReinitializeRequest struct {
 type RenewRequest struct {
 	By
 	Member string `json:"member,omitempty"` // refused with 409 unless it is the one asked
+}
+
+// ShutdownRequest stops the whole cluster in order, until it is started again.
+type ShutdownRequest struct {
+	By
+	DryRun bool `json:"dry_run,omitempty"` // say what would happen, change nothing
 }
 
 // DefaultPause is how long a pause lasts that does not say.

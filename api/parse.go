@@ -220,6 +220,15 @@ func parseReinitialize(c *changes, r *parsed) (act, error) {
 // maxPause bounds a pause: a cluster left without failover for longer has been forgotten.
 const maxPause = 30 * 24 * time.Hour
 
+func parseShutdown(c *changes, r *parsed) (act, error) {
+	q := ShutdownRequest{}
+	if err := decode(r.body, &q); err != nil {
+		return nil, err
+	}
+	q.By = r.by
+	return func(ctx context.Context, p func(Progress)) error { return c.ops.Shutdown(ctx, q, p) }, nil
+}
+
 func parsePause(c *changes, r *parsed) (act, error) {
 	var s struct {
 		For string `json:"for"`

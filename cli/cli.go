@@ -31,6 +31,7 @@ type commands struct {
 	Switchover switchoverCmd `cmd:"" help:"Hand the primary's role to another member, losing nothing." group:"Change"`
 	Failover   failoverCmd   `cmd:"" help:"Elect a new primary now, though the old one may live." group:"Change"`
 	Promote    promoteCmd    `cmd:"" help:"Elect a primary from what is left, accepting loss." group:"Change"`
+	Shutdown   shutdownCmd   `cmd:"" help:"Stop the whole cluster in order." group:"Change"`
 	Recover    recoverCmd    `cmd:"" help:"Found the cluster anew from this host, after a majority was lost for good." group:"Change"`
 	Pause      pauseCmd      `cmd:"" help:"Stop automatic failover for a while." group:"Change"`
 	Resume     resumeCmd     `cmd:"" help:"Let automatic failover go on." group:"Change"`
@@ -76,6 +77,7 @@ const (
 	Usage       Code = 2 // the command, a file or a value is wrong; nothing was done
 	Unsafe      Code = 3 // refused, because it would be unsafe or makes no sense in the present state; nothing was done
 	Unreachable Code = 4 // no member answers, or no majority
+	ShutDown    Code = 6 // run: an operator has shut the whole cluster down
 	Due         Code = 5 // --check: something would be changed; nothing was
 )
 
@@ -83,7 +85,7 @@ const description = `One highly available PostgreSQL of three hosts.
 
 Every command finds its cluster through a member's file: --config, else STANDFAST_CONFIG, else /etc/standfast/standfast.yml, else a playground that runs on this machine.
 
-Exit codes: 0 done · 1 failed · 2 wrong usage or configuration · 3 refused as unsafe · 4 no member or no majority answers · 5 with --check: something would change`
+Exit codes: 0 done · 1 failed · 2 wrong usage or configuration · 3 refused as unsafe · 4 no member or no majority answers · 5 with --check: something would change · 6 run: the cluster was shut down`
 
 // exit carries the code out of kong, which calls it after --help.
 type exit struct{ code int }

@@ -84,6 +84,11 @@ func (m *member) Reinitialize(_ context.Context, r api.ReinitializeRequest, say 
 	return nil
 }
 
+func (m *member) Shutdown(_ context.Context, _ api.ShutdownRequest, say func(api.Progress)) error {
+	say(api.Progress{Text: "the others stop"})
+	return nil
+}
+
 func (m *member) Pause(_ context.Context, r api.PauseRequest, say func(api.Progress)) error {
 	say(api.Progress{Text: fmt.Sprintf("paused for %v", r.For)})
 	return nil

@@ -79,6 +79,10 @@ func (c *runCmd) Run(a *app) error {
 		return owned(err)
 	}
 	err = owned(member.Run(ctx))
+	if errors.Is(err, node.ErrHalted) {
+		log.Info("ended", "reason", err)
+		return &coded{ShutDown, nil}
+	}
 	if errors.Is(err, node.ErrOver) {
 		if err := member.StopPostgres(); err != nil {
 			log.Error("stop PostgreSQL on a host that stays out", "error", err)

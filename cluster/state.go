@@ -41,6 +41,10 @@ type State struct {
 	// survivor, and there is nobody yet who could hold a copy.
 	Solo bool `json:"solo,omitempty"`
 
+	// Halt: the cluster was shut down by an operator, in order. Nobody is elected and no server runs until a member that was started
+	// afterwards takes it back.
+	Halt bool `json:"halt,omitempty"`
+
 	Reason string `json:"reason"`            // why this term began, a sentence
 	By     string `json:"by"`                // the member that began it
 	Prefer string `json:"prefer,omitempty"`  // wins ties in this election (a switchover's target)
@@ -101,6 +105,9 @@ type Request struct {
 	// Begun is set by the primary once a switchover's target has caught up: from now on new connections wait, and the
 	// floating address is the target's, so that those that wait do so where they will be served.
 	Begun bool `json:"begun,omitempty"`
+
+	// Halt, of a switchover of the primary to itself: the election that follows waits until the cluster is started again.
+	Halt bool `json:"halt,omitempty"`
 
 	// Revision is the store's revision at which it was written; 0: not from the store.
 	Revision int64 `json:"-"`

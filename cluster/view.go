@@ -23,6 +23,7 @@ type View struct {
 	// State is the newest agreed record seen, nil before the first. It may be old: only a compare-and-swap tells.
 	State         *State
 	StoreOK       bool              // a linearizable read or write succeeded within the last second
+	Resumes       bool              // this agent was started while State.Halt was set: it is for it to take that back
 	Reports       map[string]Report // of State.Term, by member
 	ElectingSince Instant           // when this member first saw State.Term in phase electing; 0: not electing
 	Request       *Request          // an operator's, for State.Term

@@ -12,6 +12,7 @@
 //   - rule.go      changes of the commit rule under a reigning primary
 //   - follow.go    standbys: start, attach, rewind, clone
 //   - handover.go  an operator's requests
+//   - halt.go      a cluster that was shut down
 //   - route.go     where the router sends clients
 //   - tell.go      what the member tells the others
 package decide
@@ -40,6 +41,8 @@ func Decide(v cluster.View) []cluster.Action {
 	}
 	if m, ok := member(v, v.Self); !ok {
 		return nil // removed, or not yet a member: no vote
+	} else if v.State.Halt {
+		return halted(v)
 	} else if m.Kind == cluster.Witness {
 		return campaign(v)
 	}

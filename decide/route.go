@@ -18,6 +18,9 @@ func Route(v cluster.View) cluster.Route {
 	if r.Why = Over(v); r.Why != "" {
 		return r
 	}
+	if r.Why = Halted(v); r.Why != "" {
+		return r
+	}
 	if !hearsMajority(v, v.Settings.Lease) {
 		r.Why = noMajority(v)
 		return r

@@ -191,7 +191,9 @@ func abdicate(v cluster.View) []cluster.Action {
 	if r := asked(v); r != nil && r.Kind == cluster.Switchover {
 		next.Reason = fmt.Sprintf("%s asked for a switchover", r.By)
 		next.Prefer, next.Avoid = r.To, v.Self
-		if r.To == v.Self {
+		if next.Halt = r.Halt; r.Halt {
+			next.Avoid, next.Reason = "", fmt.Sprintf("%s shut the cluster down", r.By)
+		} else if r.To == v.Self {
 			next.Avoid, next.Reason = "", fmt.Sprintf("%s asked for a restart of the primary", r.By)
 		}
 	}
@@ -246,7 +248,7 @@ func nextTerm(v cluster.View, reason string) cluster.State {
 	next.Term++
 	next.Timeline++
 	next.Phase, next.Primary, next.Fork, next.History = cluster.Electing, "", 0, nil
-	next.Prefer, next.Avoid, next.Force = "", "", false
+	next.Prefer, next.Avoid, next.Force, next.Halt = "", "", false, false
 	next.Reason, next.By = reason, v.Self
 	next.Steps = []cluster.Step{{Name: "election begun", By: v.Self, At: v.Wall}}
 	return next

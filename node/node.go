@@ -113,7 +113,8 @@ func New(cfg config.Node, log *slog.Logger) (*Node, error) {
 }
 
 // Run works until ctx ends, then stops everything in order; PostgreSQL goes on. An error names what failed; ErrOver says that the
-// cluster was founded anew without this member, and that a node made afresh stays out.
+// cluster was founded anew without this member, and that a node made afresh stays out; ErrHalted,
+// that an operator has shut the cluster down.
 //
 // From the agent's last look to its successor's first nobody feeds the guard, and all of it has to fit into the lease. So what
 // takes long, etcd's orderly stop, comes first, while the agent still works with the other members' etcd.
@@ -160,6 +161,7 @@ func (n *Node) Run(ctx context.Context) (err error) {
 	w.Go(func() error { return n.keepMeasures(wctx) })
 	w.Go(func() error { return n.keepKnown(wctx) })
 	w.Go(func() error { return n.endOver(wctx) })
+	w.Go(func() error { return n.endHalted(wctx) })
 	w.Go(func() error {
 		select {
 		case <-ctx.Done():

@@ -39,7 +39,7 @@ func (n *Node) Switchover(ctx context.Context, r api.SwitchoverRequest, progress
 		progress(api.Progress{Step: "dry run", Text: fmt.Sprintf("%s would hand over to %s: new connections wait, sessions of %s end, nothing is lost", s.Primary, orBest(r.Candidate), s.Primary)})
 		return nil
 	}
-	return n.request(ctx, cluster.Switchover, r.Candidate, r.By, progress)
+	return n.request(ctx, cluster.Request{Kind: cluster.Switchover, To: r.Candidate}, r.By, progress)
 }
 
 // CancelSwitchover withdraws a request that has not begun.
@@ -81,7 +81,7 @@ func (n *Node) Failover(ctx context.Context, r api.FailoverRequest, progress fun
 		return nil
 	}
 	progress(api.Progress{Step: "loss", Text: lossStatement(v, kind)})
-	return n.request(ctx, kind, r.Candidate, r.By, progress)
+	return n.request(ctx, cluster.Request{Kind: kind, To: r.Candidate}, r.By, progress)
 }
 
 // lossStatement says what an election begun now may lose.

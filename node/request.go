@@ -16,7 +16,7 @@ import (
 )
 
 // request records an operator's wish and follows it to its end: a new term whose primary lets clients in, or a refusal.
-func (n *Node) request(ctx context.Context, kind cluster.RequestKind, to string, by api.By, progress func(api.Progress)) error {
+func (n *Node) request(ctx context.Context, req cluster.Request, by api.By, progress func(api.Progress)) error {
 	v, err := n.current()
 	if err != nil {
 		return err
@@ -26,12 +26,23 @@ func (n *Node) request(ctx context.Context, kind cluster.RequestKind, to string,
 	}
 	id := make([]byte, 8)
 	_, _ = rand.Read(id)
-	req := cluster.Request{ID: hex.EncodeToString(id), Kind: kind, Term: v.State.Term, To: to, By: by.Operator, From: n.cfg.Name, At: time.Now().UnixMilli()}
+	req.ID, req.Term, req.By, req.From, req.At = hex.EncodeToString(id), v.State.Term, by.Operator, n.cfg.Name, time.Now().UnixMilli()
 	if err := n.record(ctx, v, req); err != nil {
 		return err
 	}
-	progress(api.Progress{Step: "asked", Text: fmt.Sprintf("%s of term %d asked for", kind, req.Term)})
+	progress(api.Progress{Step: "asked", Text: fmt.Sprintf("%s of term %d asked for", wish(req), req.Term)})
+	if req.Halt {
+		return n.followHalt(ctx, req, progress)
+	}
 	return n.follow(ctx, req, progress)
+}
+
+// wish is what a request asks for, a word.
+func wish(r cluster.Request) string {
+	if r.Halt {
+		return "shutdown"
+	}
+	return string(r.Kind)
 }
 
 // record writes a request over what is there, unless that is still to be carried out, and stands by it once the store has
@@ -42,7 +53,7 @@ func (n *Node) record(ctx context.Context, v cluster.View, req cluster.Request) 
 	ctx, cancel := context.WithTimeout(ctx, storeTime)
 	defer cancel()
 	v.Asked = n.asked()
-	what := fmt.Sprintf("record the %s (it will not be carried out)", req.Kind)
+	what := fmt.Sprintf("record the %s (it will not be carried out)", wish(req))
 	old, err := n.store.Request(ctx)
 	switch {
 	case err != nil && !errors.Is(err, store.ErrNotFound):
@@ -64,7 +75,7 @@ func (n *Node) record(ctx context.Context, v cluster.View, req cluster.Request) 
 }
 
 func underWay(r cluster.Request) error {
-	return api.Errorf(api.Conflict, "%s asked by %s is under way already", r.Kind, r.By)
+	return api.Errorf(api.Conflict, "%s asked by %s is under way already", wish(r), r.By)
 }
 
 // asked is the ID of the newest request that the store has acknowledged to this member.
@@ -126,14 +137,14 @@ func (n *Node) refusal(ctx context.Context, req cluster.Request, term cluster.Te
 	}
 	notes, err := n.store.Notes(ctx)
 	if err != nil {
-		return api.Errorf(api.Conflict, "the %s was withdrawn", req.Kind)
+		return api.Errorf(api.Conflict, "the %s was withdrawn", wish(req))
 	}
 	for i := len(notes) - 1; i >= 0; i-- {
 		if notes[i].Kind == "refused" && notes[i].At >= req.At {
 			return api.Errorf(api.Conflict, "%s", notes[i].Text)
 		}
 	}
-	return api.Errorf(api.Conflict, "the %s was withdrawn by an operator", req.Kind)
+	return api.Errorf(api.Conflict, "the %s was withdrawn by an operator", wish(req))
 }
 
 // await waits until done says so of the newest view.

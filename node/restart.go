@@ -81,7 +81,7 @@ func (n *Node) restartPrimary(ctx context.Context, r api.RestartRequest, w postg
 		defer n.pg.Lower(false)
 	}
 	progress(api.Progress{Member: n.cfg.Name, Step: "restart", Text: n.cfg.Name + " is the primary: new connections wait while it restarts"})
-	return n.request(ctx, cluster.Switchover, n.cfg.Name, r.By, progress)
+	return n.request(ctx, cluster.Request{Kind: cluster.Switchover, To: n.cfg.Name}, r.By, progress)
 }
 
 // hearsay is how long what a member has done may take to show in its beats here: they come ten times a second.

@@ -43,6 +43,18 @@ func (c *Cluster) Resume(ctx context.Context, progress func(api.Progress)) error
 	return c.Client.Resume(ctx, progress)
 }
 
+// Shutdown stops the whole cluster in order. It returns when the primary has stopped; the others go on stopping.
+func (c *Cluster) Shutdown(ctx context.Context, r api.ShutdownRequest, progress func(api.Progress)) error {
+	st, err := c.look(ctx)
+	if err != nil {
+		return err
+	}
+	if st.Primary == "" {
+		return refuse("nobody is primary now, so there is nothing to stop in order; wait, or see standfast status")
+	}
+	return c.Client.Shutdown(ctx, r, progress)
+}
+
 // Agreed returns the configuration as agreed, with its revision.
 func (c *Cluster) Agreed(ctx context.Context) (api.ClusterConfig, error) {
 	if err := c.changeable(); err != nil {

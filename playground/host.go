@@ -71,6 +71,9 @@ func (h *Host) Start() error {
 // Done is closed when the member's process has ended.
 func (h *Host) Done() <-chan struct{} { return h.done }
 
+// Ended is how the member's process ended, after Done; nil: in order.
+func (h *Host) Ended() error { return h.err }
+
 // PID is the member's own process.
 func (h *Host) PID() int { return h.cmd.Process.Pid }
 

@@ -58,6 +58,11 @@ func (c *Client) RenewCertificate(ctx context.Context, r api.RenewRequest, progr
 	return c.member(ctx, r.Member, "/certificate", r, progress)
 }
 
+// Shutdown stops the whole cluster in order. It returns when the primary has stopped; the others go on stopping.
+func (c *Client) Shutdown(ctx context.Context, r api.ShutdownRequest, progress func(api.Progress)) error {
+	return c.anywhere(ctx, http.MethodPost, "/shutdown", r, progress)
+}
+
 // Pause stops automatic failover for r.For, or api.DefaultPause.
 func (c *Client) Pause(ctx context.Context, r api.PauseRequest, progress func(api.Progress)) error {
 	body := map[string]string{}

@@ -78,6 +78,11 @@ func (m *member) Reload(ctx context.Context, r api.ReloadRequest, p func(api.Pro
 func (m *member) Reinitialize(ctx context.Context, r api.ReinitializeRequest, p func(api.Progress)) error {
 	return m.note(ctx, r, p)
 }
+func (m *member) Shutdown(_ context.Context, _ api.ShutdownRequest, say func(api.Progress)) error {
+	say(api.Progress{Text: "the others stop"})
+	return nil
+}
+
 func (m *member) Pause(ctx context.Context, r api.PauseRequest, p func(api.Progress)) error {
 	return m.note(ctx, r, p)
 }
