@@ -17,7 +17,10 @@ type nodeCmd struct {
 	Stop  nodeStopCmd  `cmd:"" help:"Hand this host's role over, then stop its member and PostgreSQL."`
 	Start nodeStartCmd `cmd:"" help:"Start this host's member."`
 
-	Add     nodeAddCmd     `cmd:"" help:"Take hosts into the running cluster, over ssh."`
+	Add         nodeAddCmd         `cmd:"" help:"Take hosts into the running cluster, over ssh."`
+	Maintenance nodeMaintenanceCmd `cmd:"" help:"Keep this host stopped, also over reboots, until released."`
+	Drain       nodeDrainCmd       `cmd:"" help:"Keep new sessions for reading away from a standby."`
+
 	Rejoin  nodeRejoinCmd  `cmd:"" help:"Take this host into the cluster that was founded anew without it."`
 	Remove  nodeRemoveCmd  `cmd:"" help:"Take a member out of the cluster."`
 	Replace nodeReplaceCmd `cmd:"" help:"Put a new machine in the place of one that died for good, over ssh."`
@@ -116,6 +119,13 @@ func (nodeStartCmd) Help() string {
 func (*nodeStartCmd) Run(a *app) error {
 	if err := isService(a.ctx); err != nil {
 		return err
+	}
+	noted, err := inMaintenance()
+	if err != nil {
+		return err
+	}
+	if noted != "" {
+		return &coded{Unsafe, fmt.Errorf("this host is in maintenance (%s): standfast node maintenance off ends that and starts it", noted)}
 	}
 	return systemctl(a.ctx, "start", packaging.Unit)
 }

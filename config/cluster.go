@@ -23,6 +23,8 @@ type Cluster struct {
 	AntiFlap    Duration   `yaml:"anti_flap"`
 	PausedUntil *time.Time `yaml:"paused_until,omitempty"` // no failover by itself until then
 
+	Drained []string `yaml:"drained,omitempty"` // standbys that new sessions for reading keep away from
+
 	Router     Router     `yaml:"router"`
 	PostgreSQL PostgreSQL `yaml:"postgresql"`
 }

@@ -151,7 +151,7 @@ func TestSet(t *testing.T) {
 	}
 	for key, want := range map[string]string{
 		"lease":                      `set lease: "1" is not a time; write a number with its unit, such as 700ms, 10s, 2m or 1h`,
-		"shared_buffers":             `unknown key "shared_buffers": known are durability, copies, allow_single_copy, detection, lease, agent_grace, guard_delay, anti_flap, paused_until, router, postgresql; PostgreSQL's own go under postgresql.parameters, as in postgresql.parameters.work_mem`,
+		"shared_buffers":             `unknown key "shared_buffers": known are durability, copies, allow_single_copy, detection, lease, agent_grace, guard_delay, anti_flap, paused_until, drained, router, postgresql; PostgreSQL's own go under postgresql.parameters, as in postgresql.parameters.work_mem`,
 		"durabilty":                  `unknown key "durabilty": did you mean "durability"?`,
 		"router":                     "router holds several keys; name one of wait, read_max_lag_bytes, max_sessions, max_waiting, fast_path",
 		"lease.x":                    "lease holds a single value; there is nothing below it",

@@ -90,7 +90,7 @@ func readTargets(v cluster.View, t cluster.Term) []cluster.ReadTarget {
 	}
 	for _, m := range v.Members {
 		b := v.Peers[m.Name].Beat
-		if m.Name != v.Self && b.Readable && b.Attached == t && !b.Draining && hears(v, m.Name, v.Settings.Detect) {
+		if m.Name != v.Self && b.Readable && b.Attached == t && hears(v, m.Name, v.Settings.Detect) {
 			add(m.Name, b.Replayed)
 		}
 	}

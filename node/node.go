@@ -81,7 +81,8 @@ type Node struct {
 	storeClose  func() error
 	locked      *os.File // see lock
 	lastMark    mark
-	wasUp       bool // the agent's loop only, as wasStandby
+	drained     []string // members that the router keeps new sessions away from; the agent's loop only
+	wasUp       bool     // the agent's loop only, as wasStandby
 	wasStandby  bool
 	lastReplay  cluster.LSN   // of a standby that was behind, at the last look; keepHouse only
 	kick        chan struct{} // keep house now

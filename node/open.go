@@ -204,6 +204,7 @@ func (n *Node) completeBeat(b *cluster.Beat) {
 	for _, s := range st.Sides {
 		b.Sessions += int32(s.Sessions)
 	}
+	b.Draining = slices.Contains(n.agreed.get().Drained, n.cfg.Name)
 	b.PendingRestart = len(n.waiting().Restart) > 0
 	b.Addresses = n.addresses.held()
 	if b.Note == "" {

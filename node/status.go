@@ -18,6 +18,7 @@ func (n *Node) Snapshot() *api.Status { return n.status.Load() }
 // onView builds the status from what the agent has just seen. It is called from the agent's loop, after every look.
 func (n *Node) onView(v cluster.View, r cluster.Route) {
 	n.addresses.follow(v, r)
+	n.keepDrained(r)
 	n.lookForImpostors()
 	n.view.Store(&v)
 	n.viewChanged.broadcast()
