@@ -61,6 +61,8 @@ var faults = []struct {
 	}},
 	{"isolate", func(w *world) { w.isolate(w.anyHost()) }},
 	{"isolate-primary", func(w *world) { w.isolate(w.primary()) }},
+	{"deaf", func(w *world) { w.deafen(w.anyHost()) }},
+	{"deaf-primary", func(w *world) { w.deafen(w.primary()) }},
 	{"cut-pair", func(w *world) { w.cutPair(true) }},
 	{"cut-one-way", func(w *world) { w.cutPair(false) }},
 	{"loss", func(w *world) { w.weather(func(l *link, on bool) { l.loss = when(on, 0.3) }) }},
@@ -195,6 +197,17 @@ func (w *world) isolate(h *host) {
 	w.trace(h.name, "is cut off (both ways: %v)", both)
 }
 
+// deafen has a host hear nobody and be heard by all, as with a broken receiver in its network card.
+func (w *world) deafen(h *host) {
+	w.trace(h.name, "hears nobody")
+	d := w.between(100*ms, 12*time.Second)
+	for _, o := range w.hosts {
+		if o != h {
+			w.cutFor(o, h, d)
+		}
+	}
+}
+
 func (w *world) cutPair(both bool) {
 	i, j := w.anyHost(), w.anyHost()
 	if i == j {
@@ -208,10 +221,12 @@ func (w *world) cutPair(both bool) {
 }
 
 // cut holds one direction down for a while.
-func (w *world) cut(i, j *host) {
+func (w *world) cut(i, j *host) { w.cutFor(i, j, w.between(100*ms, 8*time.Second)) }
+
+func (w *world) cutFor(i, j *host, d time.Duration) {
 	l := &w.links[i.id][j.id]
 	l.cuts++
-	w.after(w.between(100*ms, 8*time.Second), func() { l.cuts = max(0, l.cuts-1) })
+	w.after(d, func() { l.cuts = max(0, l.cuts-1) })
 }
 
 // weather changes every link for a while.
