@@ -77,6 +77,11 @@ func (c *recoverCmd) plan(a *app, n config.Node) (recovery.Plan, error) {
 	if err != nil {
 		return recovery.Plan{}, owned(err)
 	}
+	for _, m := range s.Known.Members { // added since the file was written
+		if !slices.ContainsFunc(n.Members, func(o config.Member) bool { return o.Name == m.Name }) {
+			n.Members = append(slices.Clip(n.Members), fileMember(m))
+		}
+	}
 	if s.Others, err = others(a.ctx, n); err != nil {
 		return recovery.Plan{}, err
 	}
@@ -99,7 +104,7 @@ func operator() string {
 	return "an operator"
 }
 
-// others asks every other member that the file names.
+// others asks every other member.
 func others(ctx context.Context, n config.Node) ([]recovery.Other, error) {
 	cl, err := ops.Connect(n)
 	if err != nil {

@@ -49,10 +49,17 @@ func (c *nodeRejoinCmd) Run(a *app) error {
 		_, err := fmt.Fprintln(a.stdout, "nothing was changed")
 		return err
 	}
+	if over.Text != "" {
+		over.Rejoin = true
+		if err := over.Save(n.StateDir); err != nil {
+			return owned(err)
+		}
+	}
 	if err := rewriteMembers(path, over.Epoch, append(slices.Clone(members), n.Self()), true); err != nil {
 		return owned(err)
 	}
-	if err := give(n.Postgres.RunAs, path); err != nil {
+	marks, _ := filepath.Glob(filepath.Join(n.StateDir, "over.json")) // the pattern is sound
+	if err := give(n.Postgres.RunAs, append(marks, path)...); err != nil {
 		return err
 	}
 	if isService(a.ctx) == nil && path == config.DefaultPath {

@@ -144,7 +144,7 @@ func (n *Node) endOver(ctx context.Context) error {
 		if v := n.view.Load(); v != nil && v.Superseded > v.Epoch {
 			if since.IsZero() {
 				since = time.Now()
-				over := recovery.Over{Epoch: v.Superseded, By: n.others(), Text: decide.Over(*v) + "; its data is untouched, and its PostgreSQL is not run: standfast node rejoin, on this host, makes it a member of the new cluster and keeps the old data beside the new"}
+				over := recovery.Over{Epoch: v.Superseded, Joined: n.cfg.Join, By: n.others(), Text: decide.Over(*v) + "; its data is untouched, and its PostgreSQL is not run: standfast node rejoin, on this host, makes it a member of the new cluster and keeps the old data beside the new"}
 				if err := over.Save(n.cfg.StateDir); err != nil {
 					n.log.Error("mark that this member stays out", "error", err)
 				}
@@ -180,8 +180,8 @@ func (n *Node) others() []cluster.Member {
 	return out
 }
 
-// openOver looks whether this host's cluster was founded anew elsewhere. With join: true in its file it becomes a new member of that
-// one, and keeps its data beside; otherwise it stays out, and only tells so.
+// openOver looks whether this host's cluster was founded anew elsewhere. Where an operator wants it (recovery.Over.Again) it becomes a
+// new member of that one, and keeps its data beside; otherwise it stays out, and only tells so.
 func (n *Node) openOver() error {
 	over, err := recovery.LoadOver(n.cfg.StateDir)
 	if errors.Is(err, recovery.ErrNothing) {
@@ -190,7 +190,7 @@ func (n *Node) openOver() error {
 	if err != nil {
 		return err
 	}
-	if n.cfg.Join {
+	if over.Again(n.cfg.Join) {
 		return n.startAnew(over)
 	}
 	n.over = &over

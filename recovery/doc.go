@@ -92,7 +92,14 @@ type Over struct {
 	Epoch cluster.Epoch    `json:"epoch"` // that has taken its place
 	By    []cluster.Member `json:"by"`    // where it was founded from, as far as known
 	Text  string           `json:"text"`  // what is told
+
+	Joined bool `json:"joined,omitempty"` // the member's file said join: true already, so that this is no sign
+	Rejoin bool `json:"rejoin,omitempty"` // an operator wants the host in the new cluster
 }
+
+// Again reports whether the host is to be a new member of the new cluster: an operator has said so here, or its file, written anew
+// from elsewhere, says join: true and did not.
+func (o Over) Again(join bool) bool { return join && (o.Rejoin || !o.Joined) }
 
 // Save writes the mark, durably: from then on the member stays out whether or not it is told again.
 func (o Over) Save(stateDir string) error { return save(stateDir, overName, o) }

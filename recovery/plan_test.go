@@ -173,3 +173,18 @@ func TestFiles(t *testing.T) {
 		t.Errorf("a mark that can't be read: %v", err)
 	}
 }
+
+// TestAgain: a file that said join: true all along is no wish to be in the new cluster.
+func TestAgain(t *testing.T) {
+	for _, c := range []struct {
+		over       Over
+		join, want bool
+	}{
+		{Over{}, false, false}, {Over{}, true, true}, {Over{Joined: true}, true, false},
+		{Over{Joined: true, Rejoin: true}, true, true}, {Over{Rejoin: true}, false, false},
+	} {
+		if got := c.over.Again(c.join); got != c.want {
+			t.Errorf("%+v, join %v: %v", c.over, c.join, got)
+		}
+	}
+}
