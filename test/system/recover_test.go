@@ -145,6 +145,9 @@ func (s *scene) stayOut(nodes []*rig.Node) {
 			if st == nil || len(st.Warnings) == 0 || !strings.Contains(st.Warnings[0], "stays out") || st.Primary != "" {
 				return fmt.Sprintf("%s does not say so: %+v", n.Name, st)
 			}
+			if parts := n.PIDs(); len(parts[rig.Postgres]) > 0 || len(parts[rig.Etcd]) > 0 { // begun before it heard of it, and ended now
+				return fmt.Sprintf("%s still runs %v", n.Name, parts)
+			}
 		}
 		return ""
 	}))
