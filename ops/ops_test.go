@@ -181,6 +181,79 @@ func TestRestartOrder(t *testing.T) {
 	}
 }
 
+// TestRollingRestart: standbys, then the role is handed over, which starts the old primary anew; a restart in place of the primary is
+// left only for what has to be lowered there first.
+func TestRollingRestart(t *testing.T) {
+	everybody := map[string]int{"pg1": 1, "pg2": 1, "pg3": 1}
+	due := func(s *api.Status) { s.Members[1].PendingRestart = true }
+	for name, c := range map[string]struct {
+		members []string
+		pending bool
+		waits   map[string]int
+		change  func(*api.Status)
+		after   func(w *world, name string)
+		stuck   bool   // nobody can take over
+		want    string // what was done in order; > is the handover
+		done    string
+		err     string
+	}{
+		"all":                  {want: "pg1 pg3 >", done: "pg1 pg3 pg2"},
+		"where it is due":      {pending: true, waits: everybody, change: due, want: "pg1 pg3 >", done: "pg1 pg3 pg2"},
+		"the primary has none": {pending: true, waits: map[string]int{"pg1": 1}, want: "pg1", done: "pg1"},
+		"its flag comes late":  {pending: true, waits: map[string]int{"pg2": 1}, want: "pg2", done: "pg2"},
+		"the primary alone":    {members: []string{"pg2"}, want: ">", done: "pg2"},
+		"a standby alone":      {members: []string{"pg3"}, want: "pg3", done: "pg3"},
+		"nobody can take over": {stuck: true, want: "pg1 pg3", done: "pg1 pg3", err: "no standby is ready"},
+		"lowered, so first on whoever is primary": {pending: true, waits: map[string]int{"pg2": 1}, change: due, want: "> pg1 pg2 pg3", done: "pg2 pg1 pg3", after: func(w *world, name string) {
+			switch name {
+			case ">": // the new primary has what the old one had
+				w.waits["pg1"] = 1
+			case "pg1":
+				w.waits["pg2"], w.waits["pg3"] = 1, 1
+			}
+		}},
+		"a failover in the middle": {want: "pg1 pg3 pg2", done: "pg1 pg3 pg2", after: func(w *world, name string) {
+			if name == "pg3" {
+				w.reign("pg1")
+			}
+		}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			w := &world{st: three(c.change), waits: map[string]int{}, after: c.after}
+			maps.Copy(w.waits, c.waits)
+			r := round{status: func() (*api.Status, error) { return w.st, nil }, restart: w.restart, handOver: func() error {
+				if c.stuck {
+					return notYet("no standby is ready to take over")
+				}
+				w.log = append(w.log, ">")
+				w.waits["pg2"] = 0
+				w.reign("pg1")
+				if c.after != nil {
+					c.after(w, ">")
+				}
+				return nil
+			}}
+			done, err := r.rolling(c.members, c.pending)
+			if got := strings.Join(w.log, " "); got != c.want || strings.Join(done, " ") != c.done {
+				t.Errorf("did %q and says %q, want %q and %q", got, done, c.want, c.done)
+			}
+			if (err == nil) != (c.err == "") || err != nil && !strings.Contains(err.Error(), c.err) {
+				t.Errorf("error %v, want %q", err, c.err)
+			}
+		})
+	}
+}
+
+// reign makes one the primary.
+func (w *world) reign(name string) {
+	for i := range w.st.Members {
+		if m := &w.st.Members[i]; m.Role != api.Witness {
+			m.Role = api.Standby
+		}
+	}
+	w.st.Primary, w.st.Member(name).Role = name, api.Primary
+}
+
 func TestEndpointsBeginWithTheFilesOwn(t *testing.T) {
 	n, err := config.ParseNode("f", []byte("{cluster: main, name: b, members: [{name: a, address: 10.0.0.1}, {name: b, address: 10.0.0.2, ports: {admin: 9443}}]}"), nil, nil)
 	if err != nil {

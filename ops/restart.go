@@ -20,10 +20,28 @@ func (c *Cluster) Restart(ctx context.Context, members []string, onlyPending boo
 	if err := c.changeable(); err != nil {
 		return nil, err
 	}
-	w := round{
+	return c.round(ctx, within, progress).all(members, onlyPending)
+}
+
+// RestartRolling is Restart that hands the primary's role over instead of restarting the primary in place: a standby that was
+// restarted before takes over, and the old primary begins anew as its standby. Clients wait for a switchover, which is shorter. Who
+// is primary has changed then, unless the primary had nothing to restart for.
+func (c *Cluster) RestartRolling(ctx context.Context, members []string, onlyPending bool, within time.Duration, progress func(api.Progress)) ([]string, error) {
+	if err := c.changeable(); err != nil {
+		return nil, err
+	}
+	return c.round(ctx, within, progress).rolling(members, onlyPending)
+}
+
+func (c *Cluster) round(ctx context.Context, within time.Duration, progress func(api.Progress)) *round {
+	return &round{
 		status: func() (*api.Status, error) {
 			st, _, err := c.Status(ctx)
 			return st, err
+		},
+		handOver: func() error {
+			_, err := c.Switchover(ctx, "", false, progress)
+			return err
 		},
 		restart: func(r api.RestartRequest, quiet bool) (restarted bool, err error) {
 			r.Timeout, restarted = within, true
@@ -41,25 +59,45 @@ func (c *Cluster) Restart(ctx context.Context, members []string, onlyPending boo
 			return restarted, err
 		},
 	}
-	return w.all(members, onlyPending)
 }
 
 // round is a restart of several members, over what it needs of the cluster.
 type round struct {
-	status  func() (*api.Status, error)
-	restart func(r api.RestartRequest, quiet bool) (restarted bool, err error)
+	status   func() (*api.Status, error)
+	handOver func() error // the primary's role, to the best standby
+	restart  func(r api.RestartRequest, quiet bool) (restarted bool, err error)
 
 	restarted []string
 	asked     []string
 }
 
 func (w *round) all(members []string, onlyPending bool) ([]string, error) {
+	chosen, err := w.standbys(members, onlyPending)
+	if err == nil {
+		err = w.last(chosen, onlyPending)
+	}
+	return w.restarted, err
+}
+
+// rolling asks everybody once more at the end, for what is lowered on the primary first: that is restarted for in place.
+func (w *round) rolling(members []string, onlyPending bool) ([]string, error) {
+	chosen, err := w.standbys(members, onlyPending)
+	if err == nil {
+		err = w.moveOn(chosen, onlyPending)
+	}
+	if err == nil {
+		err = w.last(chosen, onlyPending)
+	}
+	return w.restarted, err
+}
+
+// standbys restarts those of the chosen, and returns all of the chosen.
+func (w *round) standbys(members []string, onlyPending bool) (chosen []string, err error) {
 	st, err := w.status()
 	if err != nil {
 		return nil, err
 	}
-	chosen, err := toRestart(st, members)
-	if err != nil {
+	if chosen, err = toRestart(st, members); err != nil {
 		return nil, err
 	}
 	for _, name := range chosen {
@@ -67,27 +105,52 @@ func (w *round) all(members []string, onlyPending bool) ([]string, error) {
 			continue
 		}
 		if err := w.one(name, api.Standby, onlyPending); err != nil {
-			return w.restarted, err
+			return nil, err
 		}
 	}
-	if st, err = w.status(); err != nil { // it may be another by now
-		return w.restarted, err
+	return chosen, nil
+}
+
+// moveOn has another take the primary's role, if the primary is to be restarted and has not been as a standby. The handover
+// itself starts its PostgreSQL anew.
+func (w *round) moveOn(chosen []string, onlyPending bool) error {
+	st, err := w.status()
+	if err != nil {
+		return err
+	}
+	m := st.Member(st.Primary)
+	if m == nil || !slices.Contains(chosen, m.Name) || slices.Contains(w.asked, m.Name) || onlyPending && !m.PendingRestart {
+		return nil
+	}
+	old := m.Name
+	if err := w.handOver(); err != nil {
+		return err
+	}
+	w.asked, w.restarted = append(w.asked, old), append(w.restarted, old)
+	return nil
+}
+
+// last restarts the primary, if it is one of the chosen, and then asks the others.
+func (w *round) last(chosen []string, onlyPending bool) error {
+	st, err := w.status() // it may be another by now
+	if err != nil {
+		return err
 	}
 	if !slices.Contains(chosen, st.Primary) {
-		return w.restarted, nil
+		return nil
 	}
 	if err := w.one(st.Primary, api.Primary, onlyPending); err != nil {
-		return w.restarted, err
+		return err
 	}
 	for _, name := range chosen {
 		if name == st.Primary {
 			continue
 		}
 		if err := w.one(name, api.Standby, onlyPending); err != nil {
-			return w.restarted, err
+			return err
 		}
 	}
-	return w.restarted, nil
+	return nil
 }
 
 // one restarts a member, or asks it to if it needs it: so from the second time on.

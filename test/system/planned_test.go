@@ -52,6 +52,34 @@ func TestRestartOfPrimary(t *testing.T) {
 	}
 }
 
+// TestRollingRestart: every PostgreSQL is started anew and the role moves on, while no connection is refused.
+func TestRollingRestart(t *testing.T) {
+	t.Parallel()
+	s := begin(t)
+	before := map[string]int{}
+	for _, n := range s.r.DataNodes() {
+		before[n.Name] = n.Postmaster()
+	}
+	ctx, cancel := context.WithTimeout(all, 2*operation)
+	defer cancel()
+	restarted, err := s.r.Client().RestartRolling(ctx, nil, false, operation, progress(t))
+	must(t, err)
+	if len(restarted) != len(before) || restarted[len(restarted)-1] != s.primary.Name {
+		t.Errorf("restarted %v, want %s last", restarted, s.primary.Name)
+	}
+	if now, term := s.end(); now == s.primary || term != s.term+1 {
+		t.Errorf("%s reigns in term %d, after %s in term %d", now.Name, term, s.primary.Name, s.term)
+	}
+	for _, n := range s.r.DataNodes() {
+		if n.Postmaster() == before[n.Name] {
+			t.Errorf("the postmaster of %s is process %d as before", n.Name, before[n.Name])
+		}
+	}
+	if n := load.Count(s.writers[0].Ops()); n[load.Refused] > 0 {
+		t.Errorf("%d connections were refused", n[load.Refused])
+	}
+}
+
 func TestReclone(t *testing.T) {
 	t.Parallel()
 	s := begin(t)
