@@ -52,6 +52,8 @@ var changePaths = map[string]change{
 	"PUT /config":        {"replace config", 200, "configuration replaced", parseConfig},
 	"POST /members":      {"add member", 200, "added", parseAddMember},
 	"DELETE /members":    {"remove member", 200, "removed", parseRemoveMember},
+	"POST /tokens":       {createToken, 200, "created", parseAddGrant},
+	"DELETE /tokens":     {"revoke token", 200, "revoked", parseRevokeGrant},
 }
 
 // changes serves the TLS side: everything health answers, and the operations.
@@ -59,7 +61,8 @@ type changes struct {
 	health *health
 	source Source
 	ops    Ops
-	tokens func(token string) (operator string, ok bool)
+	tokens func(token string) (Operator, bool)
+	grants Grants       // nil: none
 	join   http.Handler // nil: none
 	log    *slog.Logger
 
@@ -69,7 +72,7 @@ type changes struct {
 }
 
 // guardedPaths are read with the token only, over TLS.
-var guardedPaths = map[string]bool{"/config": true, "/events": true}
+var guardedPaths = map[string]bool{"/config": true, "/events": true, "/tokens": true}
 
 // Audited is one change that an operator asked for.
 type Audited struct {
@@ -97,14 +100,18 @@ func (c *changes) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 	by, err := c.authenticate(r)
 	if err != nil {
-		c.log.Warn("change refused", "what", r.Method+" "+r.URL.Path, "remote", r.RemoteAddr, "reason", err)
+		c.log.Warn("change refused", "what", r.Method+" "+r.URL.Path, "operator", by.Operator, "remote", r.RemoteAddr, "reason", err)
 		w.Header().Set("WWW-Authenticate", `Bearer realm="standfast"`)
 		c.fail(w, r, err)
 		return
 	}
 	if isReading(r.Method) {
-		if r.URL.Path == "/events" {
+		switch r.URL.Path {
+		case "/events":
 			c.getEvents(w, r)
+			return
+		case "/tokens":
+			c.getGrants(w, r)
 			return
 		}
 		c.getConfig(w, r)
@@ -128,7 +135,7 @@ func (c *changes) authenticate(r *http.Request) (By, error) {
 	if !ok {
 		return By{}, Errorf(Unauthorized, "the token is not one of this cluster's")
 	}
-	return By{Operator: operator, Remote: r.RemoteAddr}, nil
+	return By{Operator: operator.Name, Remote: r.RemoteAddr}, operator.allow(r)
 }
 
 // change parses, runs and answers one operation, with a line in the log before and after it.
@@ -178,8 +185,17 @@ func dry(r *http.Request, body []byte) bool {
 	return r.URL.Query().Get("dry_run") == "true" || json.Unmarshal(body, &b) == nil && b.DryRun
 }
 
-// logged is what the audit log keeps of a body: a configuration may hold secrets, and is kept by the store anyway.
+// createToken is the change whose body has a token's hash.
+const createToken = "create token"
+
+// logged is what the audit log keeps of a body: a configuration may hold secrets, and is kept by the store anyway. A token's hash
+// is of no use to anybody.
 func logged(ch change, body []byte) string {
+	if ch.name == createToken {
+		var g Grant
+		_ = json.Unmarshal(body, &g) // what is wrong with it is told where it is checked
+		return fmt.Sprintf("id %s, for %s, role %s, until %s", g.ID, g.Operator, g.Role, g.Expires.Format(time.RFC3339))
+	}
 	if strings.HasSuffix(ch.name, "config") {
 		return fmt.Sprintf("%d bytes", len(body))
 	}

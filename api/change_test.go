@@ -88,7 +88,7 @@ func (o *operator) Config(context.Context) (ClusterConfig, error) {
 	return ClusterConfig{Revision: 7, YAML: "lease: 3s # default\n", Values: json.RawMessage(`{"lease":"3s"}`)}, o.err
 }
 
-func oneToken(token string) (string, bool) { return "anna", token == "secret" }
+func oneToken(token string) (Operator, bool) { return Operator{"anna", Operate}, token == "secret" }
 
 // changer is the TLS side without the network, and its log.
 func changer(st *Status, ops Ops) (*changes, *bytes.Buffer) {

@@ -19,10 +19,12 @@ type Config struct {
 	Health []string // plain HTTP, host:port; nil: ":8008"; empty: none
 	Admin  []string // with TLS, host:port; nil: ":8443" if TLS is set
 
-	TLS    *tls.Config                                   // this member's certificate; nil: changes are refused everywhere
-	Tokens func(token string) (operator string, ok bool) // who a bearer token belongs to; compares in constant time
+	TLS    *tls.Config                         // this member's certificate; nil: changes are refused everywhere
+	Tokens func(token string) (Operator, bool) // who a bearer token belongs to; compares in constant time
 	Source Source
 	Ops    Ops // required with TLS
+
+	Grants Grants // the operators' tokens; nil: there are none
 
 	// Join answers POST /join on the TLS side, where a host shows an invitation of its own instead of a token; nil: nobody is answered.
 	Join http.Handler
@@ -67,7 +69,7 @@ func New(cfg Config) (*Server, error) {
 	cfg.fill()
 	h := newHealth(cfg.Source, cfg.Stale, time.Now)
 	h.metrics = newMetrics(h.boards, &h.tally)
-	c := &changes{health: h, source: cfg.Source, ops: cfg.Ops, tokens: cfg.Tokens, join: cfg.Join, log: cfg.Log, events: cfg.Events, audit: cfg.Audit}
+	c := &changes{health: h, source: cfg.Source, ops: cfg.Ops, tokens: cfg.Tokens, grants: cfg.Grants, join: cfg.Join, log: cfg.Log, events: cfg.Events, audit: cfg.Audit}
 	return &Server{cfg: cfg, health: h, changes: c}, nil
 }
 

@@ -128,7 +128,9 @@ func serve(ts *testscript.TestScript, f *fake, file string) {
 	m := &member{f, n.Name}
 	s, err := api.New(api.Config{
 		Health: []string{n.ListenAt(n.Self().Ports.Health)}, Admin: []string{n.ListenAt(n.Self().Ports.Admin)}, TLS: tlsConfig,
-		Tokens: func(t string) (string, bool) { return "operator", t == strings.TrimSpace(string(token)) },
+		Tokens: func(t string) (api.Operator, bool) {
+			return api.Operator{Name: "operator", Access: api.Admin}, t == strings.TrimSpace(string(token))
+		}, Grants: &f.grants,
 		Source: m, Ops: m, Events: f.events(n.Name), Log: slog.New(slog.NewTextHandler(io.Discard, nil)),
 	})
 	if err != nil {

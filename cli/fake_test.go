@@ -3,6 +3,7 @@ package cli_test
 import (
 	"context"
 	"fmt"
+	"slices"
 	"sync"
 	"time"
 
@@ -16,6 +17,7 @@ import (
 // fake is a cluster that lives in memory.
 type fake struct {
 	condition string
+	grants    grants
 
 	mu       sync.Mutex
 	moved    string // the primary after a change
@@ -149,6 +151,36 @@ func (m *member) SetConfig(_ context.Context, r api.ConfigRequest, say func(api.
 		return api.Errorf(api.Invalid, `postgresql.parameters.work_mem: invalid value for parameter "work_mem": "many"`)
 	case !r.DryRun:
 		m.yaml, m.revision = string(r.Body), m.revision+1
+	}
+	return nil
+}
+
+// grants keeps operators' tokens in memory.
+type grants struct {
+	mu  sync.Mutex
+	all []api.Grant
+}
+
+func (g *grants) Grants(context.Context) ([]api.Grant, error) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return slices.Clone(g.all), nil
+}
+
+func (g *grants) AddGrant(_ context.Context, n api.Grant) error {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	n.Hash = ""
+	g.all = append(g.all, n)
+	return nil
+}
+
+func (g *grants) RevokeGrant(_ context.Context, id string) error {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	before := len(g.all)
+	if g.all = slices.DeleteFunc(g.all, func(o api.Grant) bool { return o.ID == id }); len(g.all) == before {
+		return api.Errorf(api.NotFound, "there is no token %s", id)
 	}
 	return nil
 }

@@ -7,8 +7,10 @@ import (
 	"os"
 	"path/filepath"
 	"strconv"
+	"strings"
 	"time"
 
+	"standfast/api"
 	"standfast/certs"
 	"standfast/config"
 	"standfast/join"
@@ -22,22 +24,32 @@ type tokenCmd struct {
 }
 
 type tokenCreateCmd struct {
-	Join  string        `help:"The member that a host becomes by it, once." required:"" placeholder:"MEMBER"`
-	For   time.Duration `help:"How long it is good." default:"1h" placeholder:"TIME"`
-	Quiet bool          `help:"Print the token and nothing else." short:"q"`
+	Join     string `help:"For a host that becomes this member by it, once." placeholder:"MEMBER" xor:"whom" required:""`
+	Operator string `help:"For somebody who works on the cluster from elsewhere; the log and the history name him." placeholder:"NAME" xor:"whom" required:""`
+	Role     string `help:"An operator's: operate, or read: see, not change." enum:"operate,read" default:"operate"`
+	For      string `help:"How long it is good, such as 12h or 90d: 1h for joining, 90d for operators unless said." placeholder:"TIME"`
+	Quiet    bool   `help:"Print the token and nothing else." short:"q"`
 }
 
 func (tokenCreateCmd) Help() string {
-	return `A token for joining is used on another host, once, with standfast join and the address of this one. Run this on a member, as root or as the user that standfast runs as; only this member answers for it. Its hash is kept, not the token.
+	return `A token for joining is used on another host, once, with standfast join and the address of this one. Run this on a member, as root or as the user that standfast runs as; only this member answers for it.
 
-Example:
+An operator's token is good on every member until it is over or revoked. The operator puts it into a file of his own and names that in STANDFAST_TOKEN_FILE. It is shown once: the cluster keeps its hash.
 
-    sudo standfast token create --join pg2`
+Examples:
+
+    sudo standfast token create --join pg2
+    sudo standfast token create --operator anna
+    sudo standfast token create --operator nagios --role read --for 365d`
 }
 
 func (c *tokenCreateCmd) Run(a *app) error {
-	if c.For <= 0 {
-		return usage("--for %s: give a time above 0, such as 1h", c.For)
+	if c.Operator != "" {
+		return c.forOperator(a)
+	}
+	good, err := c.good(time.Hour)
+	if err != nil {
+		return err
 	}
 	path, err := a.file()
 	if err != nil {
@@ -47,7 +59,7 @@ func (c *tokenCreateCmd) Run(a *app) error {
 	if err != nil {
 		return err
 	}
-	token, err := invite(path, n, c.Join, c.For)
+	token, err := invite(path, n, c.Join, good)
 	if err != nil {
 		return err
 	}
@@ -55,8 +67,48 @@ func (c *tokenCreateCmd) Run(a *app) error {
 		_, err = fmt.Fprintln(a.stdout, token)
 		return err
 	}
-	fmt.Fprintf(a.stdout, "within %s, as root; it asks for the token:\n", short(c.For))
+	fmt.Fprintf(a.stdout, "within %s, as root; it asks for the token:\n", short(good))
 	printInvitation(a, n, token)
+	return nil
+}
+
+// good is how long the token is good. Days are what people say for such times.
+func (c *tokenCreateCmd) good(otherwise time.Duration) (time.Duration, error) {
+	if c.For == "" {
+		return otherwise, nil
+	}
+	d, err := time.ParseDuration(c.For)
+	if days, ok := strings.CutSuffix(c.For, "d"); ok {
+		var n int
+		n, err = strconv.Atoi(days)
+		d = time.Duration(min(n, 36500)) * 24 * time.Hour
+	}
+	if err != nil || d <= 0 {
+		return 0, usage("--for %s: give a time above 0, such as 1h or 90d", c.For)
+	}
+	return d, nil
+}
+
+func (c *tokenCreateCmd) forOperator(a *app) error {
+	good, err := c.good(90 * 24 * time.Hour)
+	if err != nil {
+		return err
+	}
+	cl, err := a.connect()
+	if err != nil {
+		return err
+	}
+	defer cl.Close()
+	token, g, err := cl.CreateToken(a.ctx, c.Operator, api.Access(c.Role), good)
+	if err != nil {
+		return err
+	}
+	if c.Quiet {
+		_, err = fmt.Fprintln(a.stdout, token)
+		return err
+	}
+	fmt.Fprintf(a.stdout, "%s\n", token)
+	fmt.Fprintf(a.stderr, "the token of %s, good until %s; it is not shown again\nto take it back: standfast token revoke %s\n", g.Operator, g.Expires.Local().Format("2006-01-02 15:04"), g.ID)
 	return nil
 }
 
@@ -121,35 +173,68 @@ func short(d time.Duration) string {
 type tokenListCmd struct{}
 
 func (tokenListCmd) Help() string {
-	return "Those for joining are this member's own.\n\nExample:\n\n    sudo standfast token list"
+	return "Those of operators, which all members know, and this member's own for joining. The tokens themselves are not kept, so they can't be shown.\n\nExample:\n\n    sudo standfast token list"
 }
+
+// shownToken is one line of the list.
+type shownToken struct{ id, whom, role, until, by string }
 
 func (*tokenListCmd) Run(a *app) error {
 	n, err := a.node()
 	if err != nil {
 		return err
 	}
-	all, err := node.InvitationsIn(n.StateDir).List(time.Now())
-	if err != nil {
+	invitations, err := node.InvitationsIn(n.StateDir).List(time.Now())
+	if err != nil && !errors.Is(err, os.ErrPermission) {
 		return usage("%w; %s", err, runElse)
+	}
+	const layout = "2006-01-02 15:04:05"
+	var all []shownToken
+	grants, gerr := operatorTokens(a)
+	for _, g := range grants {
+		until := g.Expires.Local().Format(layout)
+		if !g.Expires.After(time.Now()) {
+			until += " (over)"
+		}
+		all = append(all, shownToken{g.ID, g.Operator, string(g.Role), until, g.By})
+	}
+	for _, i := range invitations {
+		all = append(all, shownToken{i.ID, "join " + i.Member, "once", i.Expires.Local().Format(layout), ""})
+	}
+	if gerr != nil {
+		fmt.Fprintf(a.stderr, "those of operators are not known: %v\n", gerr)
+	}
+	if err != nil {
+		fmt.Fprintf(a.stderr, "those for joining are not known: %v; %s\n", err, runElse)
 	}
 	if len(all) == 0 {
 		_, err = fmt.Fprintln(a.stdout, "there is none")
 		return err
 	}
-	get := func(f func(join.Invitation) string) []string {
+	get := func(f func(shownToken) string) []string {
 		var out []string
-		for _, i := range all {
-			out = append(out, f(i))
+		for _, t := range all {
+			out = append(out, f(t))
 		}
 		return out
 	}
 	writeTable(a.stdout, a.out, []column{
-		{head: "ID", cells: get(func(i join.Invitation) string { return i.ID })},
-		{head: "FOR", cells: get(func(i join.Invitation) string { return "join " + i.Member })},
-		{head: "UNTIL", cells: get(func(i join.Invitation) string { return i.Expires.Local().Format("2006-01-02 15:04:05") })},
+		{head: "ID", cells: get(func(t shownToken) string { return t.id })},
+		{head: "FOR", cells: get(func(t shownToken) string { return t.whom })},
+		{head: "ROLE", cells: get(func(t shownToken) string { return t.role })},
+		{head: "UNTIL", cells: get(func(t shownToken) string { return t.until })},
+		{head: "MADE BY", cells: get(func(t shownToken) string { return t.by })},
 	}, len(all))
 	return nil
+}
+
+func operatorTokens(a *app) ([]api.Grant, error) {
+	cl, err := a.connect()
+	if err != nil {
+		return nil, err
+	}
+	defer cl.Close()
+	return cl.Tokens(a.ctx)
 }
 
 type tokenRevokeCmd struct {
@@ -157,7 +242,7 @@ type tokenRevokeCmd struct {
 }
 
 func (tokenRevokeCmd) Help() string {
-	return "A host that has joined stays a member.\n\nExample:\n\n    sudo standfast token revoke q3ktz5xa"
+	return "An operator's is refused by every member from then on; a host that has joined by one stays a member.\n\nExamples:\n\n    sudo standfast token revoke op-q3ktz5xa\n    sudo standfast token revoke q3ktz5xa"
 }
 
 func (c *tokenRevokeCmd) Run(a *app) error {
@@ -165,12 +250,28 @@ func (c *tokenRevokeCmd) Run(a *app) error {
 	if err != nil {
 		return err
 	}
+	if api.IsGrant(c.ID) {
+		return c.operators(a)
+	}
 	err = node.InvitationsIn(n.StateDir).Revoke(c.ID)
 	switch {
 	case errors.Is(err, join.ErrNoInvitation):
 		return usage("there is no token %s: see standfast token list", filepath.Base(c.ID))
 	case err != nil:
 		return usage("%w; %s", err, runElse)
+	}
+	_, err = fmt.Fprintf(a.stdout, "%s is of no use any more\n", c.ID)
+	return err
+}
+
+func (c *tokenRevokeCmd) operators(a *app) error {
+	cl, err := a.connect()
+	if err != nil {
+		return err
+	}
+	defer cl.Close()
+	if err := cl.RevokeToken(a.ctx, c.ID); err != nil {
+		return err
 	}
 	_, err = fmt.Fprintf(a.stdout, "%s is of no use any more\n", c.ID)
 	return err

@@ -128,6 +128,7 @@ func (n *Node) keepHouse(ctx context.Context) error {
 
 // follows takes over members and configuration as agreed.
 func (n *Node) follows(ctx context.Context, s store.Snapshot) {
+	n.grants.Store(&s.Grants)
 	if s.Config.Revision == 0 {
 		return // being founded
 	}

@@ -87,6 +87,7 @@ type Node struct {
 	lastReplay  cluster.LSN   // of a standby that was behind, at the last look; keepHouse only
 	kick        chan struct{} // keep house now
 	leader      atomic.Pointer[string]
+	grants      atomic.Pointer[map[string]store.Grant] // operators' tokens, as agreed
 	gauges      gauges
 	changes     changes   // keepHouse only, but for what it tells
 	behindSince time.Time // the agent's loop only, as lastMark

@@ -22,6 +22,7 @@ import (
 //	request                   cluster.Request, an operator's wish
 //	authority                 the certificate authority, sealed (certs.CA.Seal)
 //	members/<name>            cluster.Member
+//	tokens/<id>               Grant, an operator's token by its hash
 //	change                    Change, of the members, while one is under way
 //	reports/<term>/<name>     cluster.Report
 //	history/<term %020d>      Entry

@@ -22,6 +22,7 @@ type Snapshot struct {
 	Former  []cluster.Member          // of the epoch before, sorted by name
 	Config  KV                        // Value nil, Revision 0: there is none
 	Request *cluster.Request          // nil: there is none
+	Grants  map[string]Grant          // by ID
 	At      time.Time                 // when it arrived here
 
 	// Generation is raised when the store turns out to be another one than before, restored from a backup for example.
@@ -70,6 +71,7 @@ type folder struct {
 	former  map[string]cluster.Member
 	config  KV
 	request *cluster.Request
+	grants  map[string]Grant
 	age     uint64           // Snapshot.Generation
 	errs    map[string]error // by key
 }
@@ -84,6 +86,7 @@ func (f *folder) clear() {
 	f.state, f.config, f.request = nil, KV{}, nil
 	f.reports = map[cluster.Term]map[string]cluster.Report{}
 	f.members, f.former = map[string]cluster.Member{}, map[string]cluster.Member{}
+	f.grants = map[string]Grant{}
 	f.errs = map[string]error{}
 }
 
@@ -177,6 +180,12 @@ func (f *folder) put(kv KV) bool {
 		if err = json.Unmarshal(kv.Value, &m); err == nil {
 			f.former[rest] = m
 		}
+	case "tokens":
+		delete(f.grants, rest) // one that can't be read lets nobody in
+		var g Grant
+		if err = json.Unmarshal(kv.Value, &g); err == nil {
+			f.grants[rest] = g
+		}
 	case "reports":
 		err = f.putReport(rest, kv.Value)
 	default:
@@ -218,6 +227,8 @@ func (f *folder) drop(key string) bool {
 		f.config = KV{}
 	case "members":
 		delete(f.members, rest)
+	case "tokens":
+		delete(f.grants, rest)
 	case "reports":
 		for t, of := range f.reports {
 			maps.DeleteFunc(of, func(m string, _ cluster.Report) bool { return reportKey(t, m) == key })
@@ -230,7 +241,7 @@ func (f *folder) drop(key string) bool {
 
 // snapshot copies what may still change.
 func (f *folder) snapshot() Snapshot {
-	s := Snapshot{State: f.state, Config: f.config, Request: f.request, Generation: f.age, Reports: map[string]cluster.Report{}, At: time.Now()}
+	s := Snapshot{State: f.state, Config: f.config, Request: f.request, Generation: f.age, Grants: maps.Clone(f.grants), Reports: map[string]cluster.Report{}, At: time.Now()}
 	if f.state != nil {
 		maps.Copy(s.Reports, f.reports[f.state.Term])
 	}

@@ -81,3 +81,33 @@ func TestEpochs(t *testing.T) {
 		t.Errorf("a record under another epoch's key is believed: %+v", s)
 	}
 }
+
+// TestGrantsInSnapshots: tokens come and go with the updates, and one that can't be read lets nobody in.
+func TestGrantsInSnapshots(t *testing.T) {
+	f := newFolder("/p/")
+	put := func(value string) Update {
+		return Update{Events: []Event{{KV: KV{"/p/tokens/op-a", []byte(value), 1}}}}
+	}
+	f.apply(Update{Full: true})
+	if !f.apply(put(`{"id":"op-a","operator":"anna"}`)) {
+		t.Error("a token is no news")
+	}
+	before := f.snapshot()
+	if before.Grants["op-a"].Operator != "anna" {
+		t.Errorf("%+v", before)
+	}
+	f.apply(put(`{`))
+	if s := f.snapshot(); len(s.Grants) != 0 || s.Err == nil {
+		t.Errorf("unreadable: %+v", s)
+	}
+	f.apply(put(`{"id":"op-a"}`))
+	if !f.apply(Update{Events: []Event{{KV: KV{Key: "/p/tokens/op-a"}, Deleted: true}}}) {
+		t.Error("a revoked token is no news")
+	}
+	if s := f.snapshot(); len(s.Grants) != 0 || s.Err != nil {
+		t.Errorf("revoked: %+v", s)
+	}
+	if len(before.Grants) != 1 {
+		t.Error("a snapshot was changed after it was delivered")
+	}
+}

@@ -77,6 +77,16 @@ func (c *Client) Resume(ctx context.Context, progress func(api.Progress)) error 
 	return c.anywhere(ctx, http.MethodPost, "/resume", nil, progress)
 }
 
+// AddGrant makes an operator's token known, by its hash.
+func (c *Client) AddGrant(ctx context.Context, g api.Grant) error {
+	return c.anywhere(ctx, http.MethodPost, "/tokens", g, nil)
+}
+
+// RevokeGrant makes an operator's token useless.
+func (c *Client) RevokeGrant(ctx context.Context, id string) error {
+	return c.anywhere(ctx, http.MethodDelete, "/tokens", map[string]string{"id": id}, nil)
+}
+
 // AddMember takes a host into the cluster.
 func (c *Client) AddMember(ctx context.Context, r api.AddMemberRequest, progress func(api.Progress)) error {
 	return c.byOthers(ctx, http.MethodPost, r.Member.Name, r, progress)

@@ -190,6 +190,16 @@ func (c *Client) Config(ctx context.Context) (api.ClusterConfig, error) {
 	return cfg, c.get(ctx, r.from, "/config?format=standfast", &cfg)
 }
 
+// Grants lists the operators' tokens.
+func (c *Client) Grants(ctx context.Context) ([]api.Grant, error) {
+	r, err := c.withStore(ctx)
+	if err != nil {
+		return nil, err
+	}
+	var all []api.Grant
+	return all, c.get(ctx, r.from, "/tokens", &all)
+}
+
 // withStore finds a member that reaches the store, for what must be agreed. Where none does, asking would only end in a
 // timeout that looks like a dead host.
 func (c *Client) withStore(ctx context.Context) (Reply, error) {

@@ -137,7 +137,9 @@ func startCluster(t *testing.T) (members map[string]*member, trust *tls.Config) 
 		m.st = &api.Status{Schema: api.Schema, Self: n, Observed: time.Now().Add(time.Hour), Primary: "pg1", Term: 3, Store: api.Store{OK: true},
 			History: []api.Entry{{Term: 3, Primary: "pg1", Reason: "a new cluster"}}}
 		s, err := api.New(api.Config{Health: []string{"127.0.0.1:0"}, Admin: []string{"127.0.0.1:0"}, TLS: server, Source: m, Ops: m,
-			Tokens: func(token string) (string, bool) { return "anna", token == "secret" }, Log: slog.New(slog.DiscardHandler)})
+			Tokens: func(token string) (api.Operator, bool) {
+				return api.Operator{Name: "anna", Access: api.Admin}, token == "secret"
+			}, Log: slog.New(slog.DiscardHandler)})
 		if err != nil {
 			t.Fatal(err)
 		}

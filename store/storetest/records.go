@@ -73,11 +73,33 @@ func records(t *testing.T, w World, _ string) {
 	if kv := must(b.Authority(ctx))(t); string(kv.Value) != "sealed" || kv.Revision == 0 {
 		t.Errorf("authority %q of revision %d", kv.Value, kv.Revision)
 	}
+	grants(t, a, b)
 	do(ctx, t, func() error {
 		return a.PutNote(ctx, store.Note{At: 5, Member: "pg1", Kind: "joined", Text: "pg1 joined"})
 	})
 	if n := must(b.Notes(ctx))(t); len(n) != 1 || n[0].Kind != "joined" {
 		t.Errorf("notes %+v", n)
+	}
+}
+
+// grants are written once, and are gone when they are removed.
+func grants(t *testing.T, a, b *store.Cluster) {
+	t.Helper()
+	ctx := within(t)
+	g := store.Grant{ID: "op-aaaaaaaa", Operator: "anna", Role: "read", Hash: "12", By: "operator", Created: 1, Expires: 2}
+	do(ctx, t, func() error { return a.AddGrant(ctx, g) })
+	if err := b.AddGrant(ctx, store.Grant{ID: g.ID, Role: "operate"}); !errors.Is(err, store.ErrConflict) {
+		t.Errorf("a second token of one ID: %v, want ErrConflict", err)
+	}
+	if all := must(b.Grants(ctx))(t); len(all) != 1 || all[0] != g {
+		t.Errorf("tokens %+v", all)
+	}
+	do(ctx, t, func() error { return b.RemoveGrant(ctx, g.ID) })
+	if err := a.RemoveGrant(ctx, g.ID); !errors.Is(err, store.ErrNotFound) {
+		t.Errorf("remove a token that is gone: %v, want ErrNotFound", err)
+	}
+	if all := must(a.Grants(ctx))(t); len(all) != 0 {
+		t.Errorf("after it was removed: tokens %+v", all)
 	}
 }
 
