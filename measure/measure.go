@@ -120,6 +120,8 @@ type Slot struct {
 type Receiver struct {
 	Name                   string
 	Streaming              bool
+	Client, Sync           string  // client_addr, "" over a Unix socket, and sync_state; of the first of several
+	Priority               int     // sync_priority
 	WriteLag, ReplayLag    int64   // bytes behind the WAL's end here
 	FlushDelay, ReplayTime float64 // write-ahead until flushed and until replayed there, as measured by PostgreSQL
 }

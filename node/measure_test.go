@@ -85,6 +85,18 @@ func TestMeasuredInStatus(t *testing.T) {
 	}
 }
 
+func TestSenders(t *testing.T) {
+	m := &measure.Postgres{Receivers: []measure.Receiver{{Name: "pg2", Client: "10.0.0.12", Sync: "async"}}}
+	if s := sender("pg2", "streaming", m); s.Client != "10.0.0.12" || s.SyncState != "async" || s.SyncPriority != 0 || s.State != "streaming" {
+		t.Errorf("measured: %+v", s)
+	}
+	for _, m := range []*measure.Postgres{m, nil} {
+		if s := sender("pg3", "catchup", m); s.SyncState != "quorum" || s.SyncPriority != 1 || s.Client != "" {
+			t.Errorf("not measured yet: %+v", s)
+		}
+	}
+}
+
 func TestSizesAreAskedRarely(t *testing.T) {
 	now := time.Now()
 	s := &sizes{at: now.Add(-2 * time.Minute), databases: map[string]int64{"a": 1}}

@@ -10,6 +10,7 @@ import (
 	"standfast/config"
 	"standfast/decide"
 	"standfast/measure"
+	"standfast/pgconf"
 )
 
 // Snapshot returns the newest status, nil before the first look. It implements api.Source.
@@ -355,9 +356,23 @@ func (n *Node) postgresStatus(m *measure.All, now time.Time) api.Postgres {
 		if s.Streaming {
 			state = "streaming"
 		}
-		p.Senders = append(p.Senders, api.Sender{User: "standfast_replication", Application: s.Name, State: state, SyncState: "quorum"})
+		p.Senders = append(p.Senders, sender(s.Name, state, m.Postgres))
 	}
 	return p
+}
+
+// sender completes what is seen at every look by what was measured some seconds ago; a member that has come since is a quorum's.
+func sender(name, state string, m *measure.Postgres) api.Sender {
+	s := api.Sender{User: pgconf.ReplicationRole, Application: name, State: state, SyncState: "quorum", SyncPriority: 1}
+	if m == nil {
+		return s
+	}
+	for _, r := range m.Receivers {
+		if r.Name == name {
+			s.Client, s.SyncState, s.SyncPriority = r.Client, r.Sync, r.Priority
+		}
+	}
+	return s
 }
 
 // lagSeconds is how long this member's replay has been behind, measured here: 0 when it is not.

@@ -57,7 +57,8 @@ var measureSQL = []string{
 	`select slot_name, slot_type, active::int, coalesce(wal_status, ''), coalesce(greatest(pg_wal_lsn_diff(` + walEnd + `, restart_lsn), 0), 0)
 	from pg_replication_slots order by slot_name`,
 	`select application_name, (state = 'streaming')::int, coalesce(greatest(pg_wal_lsn_diff(` + walEnd + `, write_lsn), 0), 0),
-	coalesce(greatest(pg_wal_lsn_diff(` + walEnd + `, replay_lsn), 0), 0), coalesce(extract(epoch from flush_lag), 0), coalesce(extract(epoch from replay_lag), 0)
+	coalesce(greatest(pg_wal_lsn_diff(` + walEnd + `, replay_lsn), 0), 0), coalesce(extract(epoch from flush_lag), 0), coalesce(extract(epoch from replay_lag), 0),
+	coalesce(host(client_addr), ''), coalesce(sync_state, ''), coalesce(sync_priority, 0)
 	from pg_stat_replication order by application_name`,
 }
 
@@ -200,7 +201,8 @@ func (p *measureParser) database(m *measure.Postgres, row [][]byte) {
 
 // receiver keeps the worst of those that share a name, as the two connections of a pg_basebackup do.
 func (p *measureParser) receiver(m *measure.Postgres, row [][]byte) {
-	r := measure.Receiver{Name: p.name(row[0]), Streaming: p.number(row[1]) != 0, WriteLag: p.big(row[2]), ReplayLag: p.big(row[3]), FlushDelay: p.float(row[4]), ReplayTime: p.float(row[5])}
+	r := measure.Receiver{Name: p.name(row[0]), Streaming: p.number(row[1]) != 0, WriteLag: p.big(row[2]), ReplayLag: p.big(row[3]), FlushDelay: p.float(row[4]), ReplayTime: p.float(row[5]),
+		Client: string(row[6]), Sync: string(row[7]), Priority: p.number(row[8])}
 	last := len(m.Receivers) - 1
 	if last < 0 || m.Receivers[last].Name != r.Name {
 		if last+1 < measure.MostReceivers {

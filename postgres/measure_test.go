@@ -49,7 +49,7 @@ func TestMeasure(t *testing.T) {
 	if names := databases(m); !slices.Equal(names, []string{"postgres", "app"}) {
 		t.Errorf("databases: %q", names)
 	}
-	if len(m.Receivers) != 1 || m.Receivers[0].Name != "pg2" || !m.Receivers[0].Streaming {
+	if len(m.Receivers) != 1 || m.Receivers[0].Name != "pg2" || !m.Receivers[0].Streaming || m.Receivers[0].Client == "" || m.Receivers[0].Sync != "async" {
 		t.Errorf("receivers: %+v", m.Receivers)
 	}
 	if len(m.Slots) != 1 || m.Slots[0].Name != "pg2" || m.Slots[0].Type != "physical" || !m.Slots[0].Active || m.Slots[0].Status != "reserved" {

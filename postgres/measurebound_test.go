@@ -27,9 +27,9 @@ func TestMeasureIsBounded(t *testing.T) {
 		t.Errorf("%d databases, the last %+v; %v", len(m.Databases), last, p.err)
 	}
 	for i := range measure.MostReceivers + 7 {
-		p.receiver(m, row(strconv.Itoa(i), 5))
+		p.receiver(m, row(strconv.Itoa(i), 8))
 	}
-	worse := row("39", 5)
+	worse := row("39", 8)
 	worse[2], worse[1] = []byte("4096"), []byte("0")
 	p.receiver(m, worse)
 	if last := m.Receivers[len(m.Receivers)-1]; p.err != nil || len(m.Receivers) != measure.MostReceivers || last.Name != "39" || last.WriteLag != 4096 || last.ReplayLag != 1 || last.Streaming {
