@@ -16,7 +16,7 @@ set -eu
 
 root=${DEBIAN13_ROOT:-/var/tmp/standfast-trixie}
 source=$(cd "$(dirname "$0")/.." && pwd)
-packages="postgresql-17 etcd-server haproxy procps locales-all"
+packages="postgresql-17 etcd-server haproxy prometheus procps locales-all"
 
 say() { echo "debian13: $*" >&2; }
 
@@ -38,7 +38,7 @@ mirror() {
 
 # make_root builds beside the final name and renames, so that an interrupted run leaves nothing that looks finished.
 make_root() {
-	[ -e "$root/usr/lib/postgresql/17/bin/postgres" ] && return
+	[ -e "$root/usr/lib/postgresql/17/bin/postgres" ] && [ -e "$root/usr/bin/prometheus" ] && return # else none, or one of before
 	command -v debootstrap >/dev/null || fail "debootstrap is missing: apt-get install debootstrap"
 	from=$(mirror)
 	say "making a Debian 13 with PostgreSQL 17 in $root, from $from (once)"
