@@ -44,6 +44,7 @@ make_root() {
 	say "making a Debian 13 with PostgreSQL 17 in $root, from $from (once)"
 	rm -rf --one-file-system "$root.new"
 	isolated sh "$0" -build "$root.new" "$from" || fail "making $root did not succeed; see $root.log"
+	rm -rf --one-file-system "$root" # one of before, which nothing is mounted in: mounts end with their name spaces
 	mv "$root.new" "$root"
 }
 
