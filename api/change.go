@@ -64,6 +64,7 @@ type changes struct {
 	tokens func(token string) (Operator, bool)
 	grants Grants       // nil: none
 	join   http.Handler // nil: none
+	facts  func(ctx context.Context, brief bool) (any, error)
 	log    *slog.Logger
 
 	events    Events        // nil: none
@@ -84,13 +85,18 @@ type Audited struct {
 	Took  time.Duration
 }
 
+// private reports whether reading the path needs the token.
+func (c *changes) private(path string) bool {
+	return guardedPaths[path] || path == "/facts" && c.facts != nil
+}
+
 // isReading reports whether the method asks for a health answer.
 func isReading(method string) bool {
 	return method == http.MethodGet || method == http.MethodHead || method == http.MethodOptions
 }
 
 func (c *changes) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	if isReading(r.Method) && !guardedPaths[r.URL.Path] {
+	if isReading(r.Method) && !c.private(r.URL.Path) {
 		c.health.ServeHTTP(w, r)
 		return
 	}
@@ -106,15 +112,7 @@ func (c *changes) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	if isReading(r.Method) {
-		switch r.URL.Path {
-		case "/events":
-			c.getEvents(w, r)
-			return
-		case "/tokens":
-			c.getGrants(w, r)
-			return
-		}
-		c.getConfig(w, r)
+		c.read(w, r)
 		return
 	}
 	ch, ok := changePaths[r.Method+" "+r.URL.Path]
@@ -219,6 +217,27 @@ func (c *changes) fail(w http.ResponseWriter, r *http.Request, err error) {
 	e := errorOf(err)
 	c.health.tally.count(e.Status())
 	newReply(w, r).fail(e)
+}
+
+// read answers what only operators may read.
+func (c *changes) read(w http.ResponseWriter, r *http.Request) {
+	switch r.URL.Path {
+	case "/config":
+		c.getConfig(w, r)
+		return
+	case "/events":
+		c.getEvents(w, r)
+		return
+	case "/tokens":
+		c.getGrants(w, r)
+		return
+	}
+	v, err := c.facts(r.Context(), r.URL.Query().Get("brief") == "true")
+	if err != nil {
+		c.fail(w, r, err)
+		return
+	}
+	c.health.write(w, r, jsonAnswer(v))
 }
 
 // getConfig answers the agreed configuration: its JSON, as Patroni does; the YAML as it was given; or both, with

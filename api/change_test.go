@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"bytes"
 	"context"
+	"crypto/tls"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -195,6 +196,37 @@ func TestConfigRevision(t *testing.T) {
 	}
 	if w := send(h, "PUT", "/config", "a: b", "If-Match", "*"); w.Code != 400 {
 		t.Errorf("If-Match: *: %d", w.Code)
+	}
+}
+
+// TestFacts: they are read with the token only, on the TLS side only, and a member that has none says that there is no such path.
+func TestFacts(t *testing.T) {
+	h, _ := changer(sample("pg1"), &operator{})
+	if w := send(h, "GET", "/facts", ""); w.Code != 404 {
+		t.Errorf("without facts: %d %s", w.Code, w.Body)
+	}
+	var err error
+	h.facts = func(_ context.Context, brief bool) (any, error) {
+		return map[string]any{"name": "pg1", "brief": brief}, err
+	}
+	if w := send(h, "GET", "/facts", ""); w.Code != 200 || w.Body.String() != `{"brief":false,"name":"pg1"}`+"\n" {
+		t.Errorf("%d %s", w.Code, w.Body)
+	}
+	if w := send(h, "GET", "/facts?brief=true", ""); !strings.Contains(w.Body.String(), `"brief":true`) {
+		t.Errorf("briefly: %s", w.Body)
+	}
+	if w := send(h, "GET", "/facts", "", "Authorization", "Bearer wrong"); w.Code != 401 || strings.Contains(w.Body.String(), "pg1") {
+		t.Errorf("with a wrong token: %d %s", w.Code, w.Body)
+	}
+	if err = context.DeadlineExceeded; send(h, "GET", "/facts", "").Code != 503 {
+		t.Error("an examination that did not end is not told as 503")
+	}
+	s, err := New(Config{Source: fixed(sample("pg1")), TLS: &tls.Config{}, Ops: &operator{}, Tokens: oneToken, Facts: h.facts})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if w := send(http.HandlerFunc(s.servePlain), "GET", "/facts", ""); w.Code != 404 {
+		t.Errorf("on the plain port: %d %s", w.Code, w.Body)
 	}
 }
 

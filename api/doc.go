@@ -43,6 +43,11 @@
 //	/failsafe  the members whose beats keep a primary serving without etcd, as Patroni shows them
 //	/metrics   Prometheus and OpenMetrics, standfast_* and Patroni's patroni_*
 //
+// On the TLS port (8443) alone, with the token:
+//
+//	/config    the agreed configuration
+//	/facts     what the member finds out about its host and its PostgreSQL when it is examined ("standfast doctor"; ?brief=true for "standfast check")
+//
 // # Changes
 //
 // On the TLS port (8443), with "Authorization: Bearer …"; the plain port refuses them with 403. See Ops for the

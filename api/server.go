@@ -35,6 +35,11 @@ type Config struct {
 	// Audit is told of every change that was asked for with a token, once it has ended. It must not block; nil: nobody is told.
 	Audit func(Audited)
 
+	// Facts answers GET /facts on the TLS side, which needs the token: what this member finds out about its host and its PostgreSQL when it
+	// is examined, a value for JSON. With brief (?brief=true) it is what costs next to nothing, for whoever asks every minute. It bounds its
+	// own time. nil: there is no such path.
+	Facts func(ctx context.Context, brief bool) (any, error)
+
 	// Stale is how old a Status may be to be believed, by the monotonic clock. 0: 3 s, the default lease: a host that was
 	// paused for longer may have been replaced as primary.
 	Stale time.Duration
@@ -69,7 +74,7 @@ func New(cfg Config) (*Server, error) {
 	cfg.fill()
 	h := newHealth(cfg.Source, cfg.Stale, time.Now)
 	h.metrics = newMetrics(h.boards, &h.tally)
-	c := &changes{health: h, source: cfg.Source, ops: cfg.Ops, tokens: cfg.Tokens, grants: cfg.Grants, join: cfg.Join, log: cfg.Log, events: cfg.Events, audit: cfg.Audit}
+	c := &changes{health: h, source: cfg.Source, ops: cfg.Ops, tokens: cfg.Tokens, grants: cfg.Grants, join: cfg.Join, facts: cfg.Facts, log: cfg.Log, events: cfg.Events, audit: cfg.Audit}
 	return &Server{cfg: cfg, health: h, changes: c}, nil
 }
 

@@ -146,12 +146,13 @@ func (n *Node) openAPI() error {
 	if len(want) < 16 {
 		return fmt.Errorf("the operators' token in %s is shorter than 16 characters (token_file in the member's file)", n.cfg.TokenFile)
 	}
-	ports := n.cfg.Self().Ports
+	ports, examiner := n.cfg.Self().Ports, n.examiner()
 	n.api, err = api.New(api.Config{
 		Health: []string{n.cfg.ListenAt(ports.Health)}, Admin: []string{n.cfg.ListenAt(ports.Admin)},
 		TLS: n.tls.open, Source: n, Ops: n, Log: n.log.With("part", "api"),
 		Stale: time.Duration(n.agreed.get().Lease),
 		Join:  n.desk(), Events: &n.events, Audit: n.audit,
+		Facts: func(ctx context.Context, brief bool) (any, error) { return examiner.Gather(ctx, brief) },
 		Tokens: n.tokens(want), Grants: n,
 	})
 	if err != nil {

@@ -54,6 +54,11 @@ var may = map[string][]string{
 
 	"events": {"api", "cluster", "store"},
 
+	"doctor":         {"api", "cluster", "doctor/facts"},
+	"doctor/facts":   {},
+	"doctor/gather":  {"certs", "cluster", "config", "doctor/facts", "ops/preflight", "packaging", "pgconf", "vip"},
+	"doctor/collect": {"api", "api/client", "cluster", "config", "doctor", "doctor/facts", "doctor/gather"},
+
 	"api":        {"cluster", "measure"},
 	"api/client": {"cluster", "api"},
 
