@@ -28,6 +28,8 @@ type commands struct {
 	History    historyCmd    `cmd:"" help:"Show every change of primary, with reasons." group:"Look"`
 	Events     eventsCmd     `cmd:"" help:"Show what happened, or follow it." group:"Look"`
 	Whatif     whatifCmd     `cmd:"" help:"Say what a fault would lead to, without making it." group:"Look"`
+	Doctor     doctorCmd     `cmd:"" help:"Look for what is wrong, and say why and what to type." group:"Look"`
+	Check      checkCmd      `cmd:"" help:"One line and an exit code, for Nagios, Icinga and their like." group:"Look"`
 	Switchover switchoverCmd `cmd:"" help:"Hand the primary's role to another member, losing nothing." group:"Change"`
 	Failover   failoverCmd   `cmd:"" help:"Elect a new primary now, though the old one may live." group:"Change"`
 	Promote    promoteCmd    `cmd:"" help:"Elect a primary from what is left, accepting loss." group:"Change"`
@@ -79,13 +81,15 @@ const (
 	Unreachable Code = 4 // no member answers, or no majority
 	ShutDown    Code = 6 // run: an operator has shut the whole cluster down
 	Due         Code = 5 // --check: something would be changed; nothing was
+	Ailing      Code = 7 // doctor: something is to be mended soon
+	Acute       Code = 8 // doctor: something is to be mended now
 )
 
 const description = `One highly available PostgreSQL of three hosts.
 
 Every command finds its cluster through a member's file: --config, else STANDFAST_CONFIG, else /etc/standfast/standfast.yml, else a playground that runs on this machine.
 
-Exit codes: 0 done · 1 failed · 2 wrong usage or configuration · 3 refused as unsafe · 4 no member or no majority answers · 5 with --check: something would change · 6 run: the cluster was shut down`
+Exit codes: 0 done · 1 failed · 2 wrong usage or configuration · 3 refused as unsafe · 4 no member or no majority answers · 5 with --check: something would change · 6 run: the cluster was shut down · doctor: 7 mend soon, 8 mend now`
 
 // exit carries the code out of kong, which calls it after --help.
 type exit struct{ code int }
@@ -118,6 +122,9 @@ func Run(args []string, stdin io.Reader, stdout, stderr io.Writer) (code int) {
 		args = []string{"--help"}
 	}
 	parsed, err := parser.Parse(args)
+	if err != nil && args[0] == "check" { // 2 would mean that the cluster is in trouble
+		return int(codeOf(unknown(stdout, errors.New(sentence(err, parsed)))))
+	}
 	if err != nil {
 		fmt.Fprintf(stderr, "standfast: %s\n", sentence(err, parsed))
 		return int(Usage)

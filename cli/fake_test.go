@@ -9,6 +9,7 @@ import (
 
 	"standfast/api"
 	"standfast/cluster"
+	"standfast/doctor/facts"
 	"standfast/events"
 
 	"github.com/goccy/go-yaml"
@@ -183,4 +184,22 @@ func (g *grants) RevokeGrant(_ context.Context, id string) error {
 		return api.Errorf(api.NotFound, "there is no token %s", id)
 	}
 	return nil
+}
+
+// facts are what a member tells who examines it.
+func (f *fake) facts(name string) facts.Member {
+	p := facts.Postgres{Version: 170004, Recovery: name != "pg1", SystemID: "7", Clients: facts.Clients{Used: 20, Max: 100, Reserved: 5}, Archive: facts.Archive{Mode: "on", Command: "set"}}
+	m := facts.Member{Name: name, Version: "1.0", Time: time.Now(), Postgres: &p, File: facts.File{Watchdog: "/dev/watchdog"},
+		Disks: []facts.Disk{{Holds: []string{"data", "WAL"}, Path: "/var/lib/standfast", Size: 100 << 30, Free: 60 << 30}}}
+	if name == "pg1" {
+		p.Senders = []facts.Sender{{Name: "pg2", State: "streaming"}, {Name: "pg3", State: "streaming"}}
+	}
+	if f.condition == "ailing" && name == "pg2" {
+		m.Disks = []facts.Disk{{Holds: []string{"data", "WAL"}, Path: "/var/lib/standfast", Size: 100 << 30, Free: 9 << 30}}
+		m.Unknown = []facts.Question{{What: "etcd", Why: "no answer within 2.5s"}}
+	}
+	if f.condition == "ailing" && name == "pg1" {
+		p.OptOuts = []facts.OptOut{{Role: "app", Value: "off"}}
+	}
+	return m
 }

@@ -100,6 +100,9 @@ func (c *Cluster) readable() error {
 	return nil
 }
 
+// Authorized reports whether this user has what it takes to read what is not shown to everybody; the error says what is missing.
+func (c *Cluster) Authorized() error { return c.readable() }
+
 // look returns the status, if this user may change anything at all.
 func (c *Cluster) look(ctx context.Context) (*api.Status, error) {
 	if err := c.changeable(); err != nil {
