@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"net"
 	"strconv"
+	"strings"
 	"time"
 
 	"standfast/cluster"
@@ -84,13 +85,14 @@ func patroniRole(m *Member) string {
 func pythonTime(t time.Time) string { return t.UTC().Format("2006-01-02 15:04:05.000000+00:00") }
 
 func patroniDocument(st *Status) patroniNode {
+	systemID, _, _ := strings.Cut(st.SystemID, "/") // Patroni's readers expect a number
 	n := patroniNode{
 		State:    "unknown",
 		Role:     "replica",
 		Timeline: st.Timeline,
 		Pause:    st.Paused,
 		Unlocked: st.Primary == "",
-		SystemID: st.SystemID,
+		SystemID: systemID,
 		Patroni:  patroniDescription{patroniVersion, st.Cluster, st.Self},
 	}
 	if !st.Store.LastSeen.IsZero() {

@@ -46,6 +46,8 @@ type commands struct {
 	Bundle     bundleCmd     `cmd:"" help:"Make one file of all that hosts without a mirror need." group:"Set up"`
 	Deploy     deployCmd     `cmd:"" aliases:"apply" help:"Make a running cluster of bare hosts, over ssh." group:"Set up"`
 	Validate   validateCmd   `cmd:"" help:"Prove that a deployed cluster is as it should be; on request, by a failover." group:"Set up"`
+	Backup     backupCmd     `cmd:"" help:"Make, list and verify backups." group:"Change"`
+	Restore    restoreCmd    `cmd:"" help:"Make the first member of a new cluster of a backup." group:"Set up"`
 	Cert       certCmd       `cmd:"" help:"Show or renew the members' certificates." group:"Change"`
 	Init       initCmd       `cmd:"" help:"Make a new cluster by hand: its first host, or the files of all." group:"Set up"`
 	Join       joinCmd       `cmd:"" help:"Make this host a member, by a token of another one." group:"Set up"`

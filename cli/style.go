@@ -157,14 +157,15 @@ func (s *steps) end() {
 
 // meter tells how fast bytes come.
 type meter struct {
-	began time.Time
-	first int64
+	began       time.Time
+	first, last int64
 }
 
 func (m *meter) text(bytes, total int64, now time.Time) string {
-	if m.began.IsZero() {
+	if m.began.IsZero() || bytes < m.last { // another step has begun
 		m.began, m.first = now, bytes
 	}
+	m.last = bytes
 	out := human(bytes)
 	if total > 0 {
 		out += " of " + human(total)

@@ -20,12 +20,8 @@ func bootstrap(v cluster.View) []cluster.Action {
 			return nil
 		}
 	}
-	k := v.Settings.Copies
-	if v.Settings.Durability == cluster.Async || v.Settings.AllowSingleCopy {
-		k = 0
-	}
 	next := cluster.State{
-		Term: 1, Phase: cluster.Elected, Primary: v.Self, Last: v.Self, Timeline: 1, Rule: cluster.NewRule(k),
+		Term: 1, Phase: cluster.Elected, Primary: v.Self, Last: v.Self, Timeline: 1, Rule: firstRule(v.Settings),
 		Reason: "the cluster was founded", By: v.Self,
 		Steps: []cluster.Step{{Name: "founded", By: v.Self, At: v.Wall}},
 	}
@@ -33,6 +29,25 @@ func bootstrap(v cluster.View) []cluster.Action {
 		next.Cluster, next.Term, next.Revision = v.State.Cluster, v.State.Term+1, v.State.Revision
 	}
 	return []cluster.Action{cluster.Write{Cause: "found the cluster", Next: next}}
+}
+
+// firstRule is that of a cluster whose founder is alone yet.
+func firstRule(s cluster.Settings) cluster.Rule {
+	if s.Durability == cluster.Async || s.AllowSingleCopy {
+		return cluster.NewRule(0)
+	}
+	return cluster.NewRule(s.Copies)
+}
+
+// FromData is the first record of a cluster that is founded on data which one member, and nobody else, holds: an election whose last
+// winner that member was. What follows is an election like any other: its own durable WAL is a sufficient set by itself, it is promoted
+// onto a timeline above the data's, and the others, whose data is none of this cluster's, are cloned. term and timeline are the newest that
+// the data knows of; systemID is its identity.
+func FromData(s cluster.Settings, self, systemID string, term cluster.Term, timeline cluster.Timeline, reason string, wall int64) cluster.State {
+	return cluster.State{
+		SystemID: systemID, Term: term + 1, Phase: cluster.Electing, Last: self, Timeline: timeline + 1, Rule: firstRule(s),
+		Reason: reason, By: self, Steps: []cluster.Step{{Name: "founded", By: self, At: wall}},
+	}
 }
 
 // unfounded: no primary has ever reigned, because the founder was lost before it had made the first data.

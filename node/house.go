@@ -47,10 +47,16 @@ func (n *Node) seedOnce(ctx context.Context) error {
 			return err
 		}
 		if !n.cfg.Join {
-			return n.found(ctx)
+			if err := n.found(ctx); err != nil {
+				return err
+			}
+			return n.plant(ctx)
 		}
 	}
 	if err != nil {
+		return err
+	}
+	if err := n.plant(ctx); err != nil { // another founder was faster with the configuration, or an earlier attempt came this far
 		return err
 	}
 	me := n.cfg.Member()

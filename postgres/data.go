@@ -18,9 +18,10 @@ import (
 
 // Kinds of work that a marker stands for, and the marker's content.
 const (
-	workInit   = "init"
-	workClone  = "clone"
-	workRewind = "rewind"
+	workInit    = "init"
+	workClone   = "clone"
+	workRewind  = "rewind"
+	workRestore = "restore"
 )
 
 // markers are the places where a marker may lie. It can't lie in the data directory: pg_basebackup wants that empty and
@@ -157,11 +158,33 @@ func (s *Server) lookup(ctx context.Context) (known, error) {
 	if err != nil {
 		return known{}, err
 	}
-	k = known{ino: ino, systemID: cd.SystemID, segment: cd.SegmentSize}
+	id, err := c.identity(cd)
+	if err != nil {
+		return known{}, err
+	}
+	k = known{ino: ino, systemID: id, segment: cd.SegmentSize}
 	s.mu.Lock()
 	s.known = k
 	s.mu.Unlock()
 	return k, nil
+}
+
+// lineageName is a file in the data directory of a cluster that was founded on restored data. It has the system identifier of the
+// cluster that the backup was of, and so has the data of that cluster's members; this word, which clones and rewinds bring along,
+// tells them apart.
+const lineageName = "standfast.lineage"
+
+// identity is what distinguishes a cluster's data from any other's: PostgreSQL's system identifier, and after a slash the lineage if
+// there is one.
+func (c Config) identity(cd pgconf.Control) (string, error) {
+	word, err := os.ReadFile(filepath.Join(c.DataDir, lineageName))
+	if errors.Is(err, fs.ErrNotExist) {
+		return cd.SystemID, nil
+	}
+	if err != nil {
+		return "", fmt.Errorf("read the data's lineage: %w", err)
+	}
+	return cd.SystemID + "/" + strings.TrimSpace(string(word)), nil
 }
 
 // forget drops what is known of a data directory that is about to be replaced.

@@ -130,7 +130,7 @@ func endSenders(ctx context.Context, conn *pgx.Conn, which string, args ...any) 
 	for {
 		var left int
 		err := conn.QueryRow(ctx, `select count(pg_terminate_backend(pid)) from pg_stat_activity
-			where backend_type = 'walsender' and application_name <> 'standfast_clone' and `+which, args...).Scan(&left)
+			where backend_type = 'walsender' and application_name not in ('standfast_clone', '`+backupApplication+`') and `+which, args...).Scan(&left)
 		if err != nil || left == 0 {
 			return err
 		}

@@ -58,6 +58,8 @@ type Config struct {
 	// Tablespaces maps the source's tablespace paths to this host's, for a clone; those not named keep their paths.
 	Tablespaces map[string]string
 
+	recovers bool // it recovers to where a new cluster begins (see Recover); nobody but this package reaches it
+
 	unseen bool // started with hot_standby off: it lets nobody in before it is promoted (see promoteLowered)
 }
 

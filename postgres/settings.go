@@ -41,8 +41,6 @@ func (c Config) commandLine() []pgconf.Setting {
 		{Name: "cluster_name", Value: c.Name},
 		{Name: "primary_conninfo", Value: c.relayConninfo()},
 		{Name: "primary_slot_name", Value: c.slot()},
-		{Name: "recovery_target_timeline", Value: "latest"},
-		{Name: "restore_command", Value: ""},
 		{Name: "hot_standby", Value: onOff(!c.unseen)},
 		{Name: "wal_log_hints", Value: "on"},
 		{Name: "fsync", Value: "on"},
@@ -51,6 +49,9 @@ func (c Config) commandLine() []pgconf.Setting {
 		{Name: "wal_retrieve_retry_interval", Value: retryInterval},
 		{Name: "data_sync_retry", Value: "off"},
 		{Name: "update_process_title", Value: "on"}, // tells who is logging in (endEntering)
+	}
+	if !c.recovers { // a recovery before a cluster is founded has its own (see Recover)
+		out = append(out, pgconf.Setting{Name: "recovery_target_timeline", Value: "latest"}, pgconf.Setting{Name: "restore_command", Value: ""})
 	}
 	if c.CA != "" {
 		out = append(out,
