@@ -64,6 +64,10 @@ func recordRule(v cluster.View, r cluster.Rule, cause string) cluster.Action {
 // If k others are not to be had for the lease, those whose data must be touched leave for a rule that nothing can meet.
 // No commit could complete with them anyway, and only this primary, which has everything, can then be elected; without
 // it two hosts that could be a cluster would wait for a third for ever.
+//
+// The change itself ends every WAL sender, and where hosts are busy a standby takes longer than the detection time to come back. So
+// what is changed to is held for the lease: given up sooner it would be set, left and set again for ever, each time ending the WAL
+// senders that it waits for.
 func wantedRule(v cluster.View) cluster.Rule {
 	s, of, k := v.State, keepers(v), wantedCopies(v)
 	want := cluster.NewRule(k, of...)
@@ -72,7 +76,7 @@ func wantedRule(v cluster.View) cluster.Rule {
 	switch {
 	case len(dropped) == 0 || want.Met(met) || cluster.NewRule(max(s.Rule.K, 1), of...).Met(met):
 		return want
-	case v.Postgres.Names.Same(want) && !unmetFor(v, v.Settings.Detect):
+	case v.Postgres.Names.Same(want) && !unmetFor(v, v.Settings.Lease):
 		return want // SetNames has just ended every WAL sender; they are coming back
 	case unmetFor(v, v.Settings.Lease) && !slices.ContainsFunc(dropped, func(m string) bool { return !v.Peers[m].Beat.NeedsOut }):
 		return cluster.NewRule(k)
@@ -122,7 +126,7 @@ func wantedCopies(v cluster.View) int {
 			return 0
 		}
 		return set.Copies
-	case v.Postgres.Names.K == set.Copies && !unmetFor(v, set.Detect):
+	case v.Postgres.Names.K == set.Copies && !unmetFor(v, set.Lease):
 		return set.Copies // on the way up; the WAL senders that SetNames ended are coming back
 	}
 	return 0
