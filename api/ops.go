@@ -83,6 +83,7 @@ type RestartRequest struct {
 	Member      string        `json:"member,omitempty"`          // refused with 409 unless it is the one asked
 	Role        Role          `json:"role,omitempty"`            // refused with 412 unless the member has it
 	OnlyPending bool          `json:"restart_pending,omitempty"` // only if parameters wait for it
+	DryRun      bool          `json:"dry_run,omitempty"`         // say what would happen, change nothing
 	Timeout     time.Duration `json:"-"`                         // for PostgreSQL to answer again; 0: no bound of the operator's
 }
 
@@ -117,11 +118,15 @@ const DefaultPause = 2 * time.Hour
 // PauseRequest stops automatic failover for a while.
 type PauseRequest struct {
 	By
-	For time.Duration `json:"-"` // above 0
+	For    time.Duration `json:"-"`                 // above 0
+	DryRun bool          `json:"dry_run,omitempty"` // say what would happen, change nothing
 }
 
 // ResumeRequest ends a pause.
-type ResumeRequest struct{ By }
+type ResumeRequest struct {
+	By
+	DryRun bool `json:"dry_run,omitempty"` // say what would happen, change nothing
+}
 
 // ClusterConfig is the agreed configuration.
 type ClusterConfig struct {

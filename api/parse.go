@@ -231,12 +231,13 @@ func parseShutdown(c *changes, r *parsed) (act, error) {
 
 func parsePause(c *changes, r *parsed) (act, error) {
 	var s struct {
-		For string `json:"for"`
+		For    string `json:"for"`
+		DryRun bool   `json:"dry_run"`
 	}
 	if err := decode(r.body, &s); err != nil {
 		return nil, err
 	}
-	q := PauseRequest{r.by, DefaultPause}
+	q := PauseRequest{r.by, DefaultPause, s.DryRun}
 	if s.For != "" {
 		d, err := time.ParseDuration(s.For)
 		if err != nil || d <= 0 || d > maxPause {
@@ -248,7 +249,12 @@ func parsePause(c *changes, r *parsed) (act, error) {
 }
 
 func parseResume(c *changes, r *parsed) (act, error) {
-	return func(ctx context.Context, p func(Progress)) error { return c.ops.Resume(ctx, ResumeRequest{r.by}, p) }, nil
+	q := ResumeRequest{}
+	if err := decode(r.body, &q); err != nil {
+		return nil, err
+	}
+	q.By = r.by
+	return func(ctx context.Context, p func(Progress)) error { return c.ops.Resume(ctx, q, p) }, nil
 }
 
 // parseConfig: the revision comes as an If-Match header (RFC 9110, section 13.1.1), dry_run as a parameter.

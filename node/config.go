@@ -18,6 +18,11 @@ import (
 // Pause stops automatic failover for a while, Resume lets it go on.
 func (n *Node) Pause(ctx context.Context, r api.PauseRequest, progress func(api.Progress)) error {
 	until := time.Now().Add(r.For).UTC().Truncate(time.Second)
+	if r.DryRun {
+		progress(api.Progress{Step: "dry run", Text: "automatic failover would be off until " + until.Format("2006-01-02 15:04:05 MST") +
+			", or until it is resumed: a primary that dies is not replaced meanwhile; PostgreSQL, replication and what operators ask for go on"})
+		return nil
+	}
 	if err := n.changeConfig(ctx, "paused_until", until.Format(time.RFC3339)); err != nil {
 		return err
 	}
@@ -26,7 +31,11 @@ func (n *Node) Pause(ctx context.Context, r api.PauseRequest, progress func(api.
 }
 
 // Resume ends a pause.
-func (n *Node) Resume(ctx context.Context, _ api.ResumeRequest, progress func(api.Progress)) error {
+func (n *Node) Resume(ctx context.Context, r api.ResumeRequest, progress func(api.Progress)) error {
+	if r.DryRun {
+		progress(api.Progress{Step: "dry run", Text: "automatic failover would be on again at once: a primary that is dead or dies is replaced"})
+		return nil
+	}
 	if err := n.changeConfig(ctx, "paused_until", ""); err != nil {
 		return err
 	}

@@ -285,6 +285,31 @@ func TestOperatorGoesAway(t *testing.T) {
 	}
 }
 
+// TestForetoldRestart says what it would interrupt, and does nothing.
+func TestForetoldRestart(t *testing.T) {
+	n, _ := bare(t, "pg1")
+	see(n, reigning(n))
+	var h heard
+	if err := n.Restart(t.Context(), api.RestartRequest{DryRun: true}, h.progress); err != nil || !h.said("it stays primary") {
+		t.Errorf("%v, %+v", err, h.steps)
+	}
+	if _, err := n.store.Request(t.Context()); !errors.Is(err, store.ErrNotFound) {
+		t.Errorf("a request was recorded: %v", err)
+	}
+	if err := n.Restart(t.Context(), api.RestartRequest{DryRun: true, Role: api.Standby}, h.progress); kindOf(err) != api.Precondition {
+		t.Errorf("the primary as a standby: %v", err)
+	}
+	for _, c := range []struct {
+		primary, counts bool
+		spare           int
+		want            string
+	}{{true, false, 0, "it stays primary"}, {false, true, 1, "writing goes on"}, {false, true, 0, "writing would wait"}, {false, false, 0, "writing goes on"}} {
+		if got := restartForetold("pg2", c.primary, c.counts, c.spare); !strings.HasPrefix(got, "pg2 ") && !strings.Contains(got, "from pg2 ") || !strings.Contains(got, c.want) {
+			t.Errorf("%+v: %s", c, got)
+		}
+	}
+}
+
 // TestRestartOfPendingOnly does nothing where nothing waits.
 func TestRestartOfPendingOnly(t *testing.T) {
 	n, _ := bare(t, "pg2")
@@ -407,6 +432,12 @@ func TestConfigurationIsChanged(t *testing.T) {
 	if err := n.SetConfig(t.Context(), patch, h.progress); err != nil {
 		t.Fatal(err)
 	}
+	if err := n.Pause(t.Context(), api.PauseRequest{For: time.Hour, DryRun: true}, h.progress); err != nil || !h.said("would be off until") {
+		t.Errorf("%v, %+v", err, h.steps)
+	}
+	if n.agreed.take(mustConfig(t, n)); n.agreed.settings().Paused {
+		t.Error("a dry run has paused")
+	}
 	if err := n.Pause(t.Context(), api.PauseRequest{For: time.Hour}, h.progress); err != nil || !h.said("paused until") {
 		t.Errorf("%v, %+v", err, h.steps)
 	}
@@ -416,6 +447,12 @@ func TestConfigurationIsChanged(t *testing.T) {
 	c := n.agreed.get()
 	if time.Duration(c.Lease) != 5*time.Second || c.PostgreSQL.Parameters["work_mem"] != "8MB" || !n.agreed.settings().Paused {
 		t.Errorf("agreed: %+v", c)
+	}
+	if err := n.Resume(t.Context(), api.ResumeRequest{DryRun: true}, h.progress); err != nil || !h.said("would be on again") {
+		t.Errorf("%v, %+v", err, h.steps)
+	}
+	if n.agreed.take(mustConfig(t, n)) {
+		t.Error("a dry run has resumed")
 	}
 	if err := n.Resume(t.Context(), api.ResumeRequest{}, h.progress); err != nil {
 		t.Fatal(err)

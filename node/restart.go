@@ -24,6 +24,9 @@ func (n *Node) Restart(ctx context.Context, r api.RestartRequest, progress func(
 	if err := n.concernsMe(r.Member); err != nil {
 		return err
 	}
+	if r.DryRun {
+		return n.foretellRestart(r, progress)
+	}
 	if r.Timeout > 0 {
 		var cancel context.CancelFunc
 		ctx, cancel = context.WithTimeout(ctx, r.Timeout)
@@ -65,6 +68,36 @@ func (n *Node) Restart(ctx context.Context, r api.RestartRequest, progress func(
 	}
 	progress(api.Progress{Member: n.cfg.Name, Step: "done", Text: "the standby follows again"})
 	return nil
+}
+
+// foretellRestart says what a restart would interrupt.
+func (n *Node) foretellRestart(r api.RestartRequest, progress func(api.Progress)) error {
+	v, err := n.current()
+	if err != nil {
+		return err
+	}
+	primary := v.State.Primary == n.cfg.Name
+	if r.Role != "" && (r.Role == api.Primary) != primary {
+		return api.Errorf(api.Precondition, "%s is not a %s", n.cfg.Name, r.Role)
+	}
+	if r.OnlyPending && len(n.waiting().Restart) == 0 {
+		progress(api.Progress{Member: n.cfg.Name, Step: api.StepNothing, Text: n.cfg.Name + " does not wait for a restart"})
+		return nil
+	}
+	spare := api.Describe(v.Settings.Durability, v.State.Rule, attachedIn(v), votes(v)).Spare
+	progress(api.Progress{Member: n.cfg.Name, Step: "dry run", Text: restartForetold(n.cfg.Name, primary, v.State.Rule.Has(n.cfg.Name), spare)})
+	return nil
+}
+
+// restartForetold: spare is how many hosts may fail before writing waits.
+func restartForetold(name string, primary, counts bool, spare int) string {
+	switch {
+	case primary:
+		return name + " is the primary: its sessions would end and new connections wait while its PostgreSQL restarts; it stays primary, and nothing is lost"
+	case counts && spare <= 0:
+		return "sessions that read from " + name + " would end, and writing would wait while its PostgreSQL restarts, for commits need it: no other standby can take its place now"
+	}
+	return "sessions that read from " + name + " would end while its PostgreSQL restarts; writing goes on without it"
 }
 
 // restartPrimary restarts the primary by an election that it wins. What a standby must have at least is raised there

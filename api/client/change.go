@@ -65,7 +65,10 @@ func (c *Client) Shutdown(ctx context.Context, r api.ShutdownRequest, progress f
 
 // Pause stops automatic failover for r.For, or api.DefaultPause.
 func (c *Client) Pause(ctx context.Context, r api.PauseRequest, progress func(api.Progress)) error {
-	body := map[string]string{}
+	body := map[string]any{}
+	if r.DryRun {
+		body["dry_run"] = true
+	}
 	if r.For != 0 {
 		body["for"] = r.For.String()
 	}

@@ -239,7 +239,7 @@ func TestChanges(t *testing.T) {
 		}, "Candidate:pg2 AcceptLoss:true"},
 		{"pg2", func(p func(api.Progress)) error {
 			return c.Restart(ctx, api.RestartRequest{Member: "pg2", Role: api.Standby, OnlyPending: true, Timeout: 90 * time.Second}, p)
-		}, "Member:pg2 Role:standby OnlyPending:true Timeout:1m30s"},
+		}, "Member:pg2 Role:standby OnlyPending:true DryRun:false Timeout:1m30s"},
 		{"pg3", func(p func(api.Progress)) error { return c.Reload(ctx, api.ReloadRequest{Member: "pg3"}, p) }, "Member:pg3"}, // not among the endpoints
 		{"pg3", func(p func(api.Progress)) error {
 			return c.Reinitialize(ctx, api.ReinitializeRequest{Member: "pg3", Force: true}, p)
