@@ -42,6 +42,9 @@ type board struct {
 	history  func() *answer
 	entries  func() *answer
 	failsafe func() *answer
+
+	live func() []byte // for the stream
+	mark func() string // changes when the stream should say so at once
 }
 
 // newBoard prepares the answers about st; stale is the sentence for not believing it, "" to believe it.
@@ -56,6 +59,8 @@ func newBoard(st *Status, stale string) *board {
 		}
 		b.texts[c] = newAnswer(code(b.why[c]), textKind, []byte(line(c, st, b.why[c])))
 	}
+	b.live = sync.OnceValue(func() []byte { return live(st, stale) })
+	b.mark = sync.OnceValue(func() string { return statusMark(st, stale) })
 	if st == nil {
 		none := func() *answer { return newAnswer(503, jsonKind, encode(map[string]string{"error": stale})) }
 		b.node, b.status, b.patroni, b.cluster, b.history, b.entries, b.failsafe = none, none, none, none, none, none, none

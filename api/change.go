@@ -58,14 +58,15 @@ var changePaths = map[string]change{
 
 // changes serves the TLS side: everything health answers, and the operations.
 type changes struct {
-	health *health
-	source Source
-	ops    Ops
-	tokens func(token string) (Operator, bool)
-	grants Grants       // nil: none
-	join   http.Handler // nil: none
-	facts  func(ctx context.Context, brief bool) (any, error)
-	log    *slog.Logger
+	health  *health
+	source  Source
+	ops     Ops
+	tokens  func(token string) (Operator, bool)
+	grants  Grants       // nil: none
+	join    http.Handler // nil: none
+	facts   func(ctx context.Context, brief bool) (any, error)
+	forward *forwarder // nil: to nobody
+	log     *slog.Logger
 
 	events    Events        // nil: none
 	audit     func(Audited) // nil: nobody
@@ -73,7 +74,7 @@ type changes struct {
 }
 
 // guardedPaths are read with the token only, over TLS.
-var guardedPaths = map[string]bool{"/config": true, "/events": true, "/tokens": true}
+var guardedPaths = map[string]bool{"/config": true, "/events": true, "/tokens": true, "/ui/operator": true}
 
 // Audited is one change that an operator asked for.
 type Audited struct {
@@ -111,6 +112,10 @@ func (c *changes) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		c.fail(w, r, err)
 		return
 	}
+	if isReading(r.Method) && r.URL.Path == "/ui/operator" {
+		c.health.write(w, r, jsonAnswer(map[string]string{"operator": by.Operator}))
+		return
+	}
 	if isReading(r.Method) {
 		c.read(w, r)
 		return
@@ -141,6 +146,14 @@ func (c *changes) change(w http.ResponseWriter, r *http.Request, ch change, by B
 	body, err := readBody(w, r)
 	if err != nil {
 		c.fail(w, r, err)
+		return
+	}
+	switch to, err := c.concerned(r, body); {
+	case err != nil:
+		c.fail(w, r, err)
+		return
+	case to != nil:
+		c.pass(w, r, to, body)
 		return
 	}
 	log := c.log.With("what", ch.name, "operator", by.Operator, "remote", by.Remote)

@@ -42,6 +42,7 @@
 //	/history   every change of primary: Patroni's rows, or []Entry with "?format=standfast"
 //	/failsafe  the members whose beats keep a primary serving without etcd, as Patroni shows them
 //	/metrics   Prometheus and OpenMetrics, standfast_* and Patroni's patroni_*
+//	/ui        the web page (package web); /ui/stream is what it reads, as server-sent events
 //
 // On the TLS port (8443) alone, with the token:
 //

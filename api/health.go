@@ -45,6 +45,7 @@ type health struct {
 	boards  *boards
 	metrics http.Handler
 	tally   tally
+	streams atomic.Int32 // open now
 }
 
 func newHealth(source Source, bound time.Duration, now func() time.Time) *health {
@@ -79,11 +80,15 @@ func (h *health) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		h.write(w, r, b.history())
 	case "/failsafe":
 		h.write(w, r, b.failsafe())
+	case "/ui/stream":
+		h.stream(w, r)
 	case "/metrics":
 		h.tally.count(http.StatusOK)
 		h.metrics.ServeHTTP(w, r)
 	default:
-		h.write(w, r, textAnswer(http.StatusNotFound, "no such path; there are /primary, /replica, /ready, /health, /status, /cluster, /history, /metrics and Patroni's others"))
+		if !h.page(w, r, path) {
+			h.write(w, r, textAnswer(http.StatusNotFound, "no such path; there are /primary, /replica, /ready, /health, /status, /cluster, /history, /metrics and Patroni's others, and for a browser /ui"))
+		}
 	}
 }
 

@@ -26,6 +26,9 @@ type Config struct {
 
 	Grants Grants // the operators' tokens; nil: there are none
 
+	// Others is how this member trusts the others, for passing on what concerns one of them; nil: nothing is passed on.
+	Others *tls.Config
+
 	// Join answers POST /join on the TLS side, where a host shows an invitation of its own instead of a token; nil: nobody is answered.
 	Join http.Handler
 
@@ -74,7 +77,7 @@ func New(cfg Config) (*Server, error) {
 	cfg.fill()
 	h := newHealth(cfg.Source, cfg.Stale, time.Now)
 	h.metrics = newMetrics(h.boards, &h.tally)
-	c := &changes{health: h, source: cfg.Source, ops: cfg.Ops, tokens: cfg.Tokens, grants: cfg.Grants, join: cfg.Join, facts: cfg.Facts, log: cfg.Log, events: cfg.Events, audit: cfg.Audit}
+	c := &changes{health: h, source: cfg.Source, ops: cfg.Ops, tokens: cfg.Tokens, grants: cfg.Grants, join: cfg.Join, forward: newForwarder(cfg.Others), facts: cfg.Facts, log: cfg.Log, events: cfg.Events, audit: cfg.Audit}
 	return &Server{cfg: cfg, health: h, changes: c}, nil
 }
 

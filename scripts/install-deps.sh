@@ -2,7 +2,7 @@
 # Installs the distribution's packages that a make target needs, and nothing when they are there.
 #
 #   scripts/install-deps.sh demo     PostgreSQL's server
-#   scripts/install-deps.sh test     and etcd, HAProxy, Prometheus, a C compiler (for go test -race)
+#   scripts/install-deps.sh test     and etcd, HAProxy, Prometheus, a C compiler (for go test -race), Chromium, and axe-core, which is not Debian's (npm)
 #   scripts/install-deps.sh lab      all of test, and what boots whole machines (systemd-nspawn, debootstrap, nftables, QEMU)
 #   scripts/install-deps.sh model    spin, a C compiler
 #
@@ -23,7 +23,12 @@ have_postgres() {
 }
 
 have_etcd() { have etcd; }
+have_chromium() { have chromium || have chromium-browser || have google-chrome; }
 have_cc() { have gcc && [ -e /usr/include/stdio.h ]; }
+
+# axe-core checks accessibility in the tests of the web page; what is fetched lies where they look for it.
+axe=axe-core@4.14.1
+axe_file=$(dirname "$0")/../bin/axe.min.js
 
 # missing prints the packages that the given purpose lacks, by Debian's names.
 missing() {
@@ -34,6 +39,8 @@ missing() {
 		[ -x /usr/sbin/keepalived ] || have keepalived || echo keepalived
 		[ -x /usr/sbin/pgbouncer ] || have pgbouncer || echo pgbouncer
 		have promtool || echo prometheus
+		have_chromium || echo chromium
+		[ -e "$axe_file" ] || have npm || echo npm
 		;;
 	esac
 	case $1 in lab)
@@ -111,7 +118,27 @@ not_at_boot() {
 	done
 }
 
+# get_axe is no error where it can't be had: the tests say so and go on without it.
+get_axe() {
+	[ ! -e "$axe_file" ] || return 0
+	at=$(mktemp -d)
+	if (cd "$at" && timeout 60 npm pack --silent "$axe" && tar -xzf axe-core-*.tgz package/axe.min.js) >"$at/log" 2>&1; then
+		mkdir -p "$(dirname "$axe_file")"
+		cp "$at/package/axe.min.js" "$axe_file.$$" && mv "$axe_file.$$" "$axe_file"
+	else
+		say "the web page's accessibility is not tested: npm did not get $axe: $(tail -n 1 "$at/log")"
+	fi
+	rm -rf "$at"
+}
+
+# main installs what is missing; then, as whoever called, the tests' own things are fetched.
 main() {
+	packages "$@"
+	[ -z "${STANDFAST_DEPS:-}" ] || return 0
+	case $1 in test | lab) get_axe ;; esac
+}
+
+packages() {
 	purpose=${1:-}
 	case $purpose in demo | test | lab | model) ;; *)
 		say "usage: $0 demo|test|lab|model"
@@ -137,7 +164,8 @@ main() {
 			exit 1
 		fi
 		# shellcheck disable=SC2086
-		exec sudo $ask sh "$0" "$purpose"
+		sudo $ask env STANDFAST_DEPS=packages sh "$0" "$purpose"
+		return
 	fi
 	say "installing $* (about a minute)"
 	apt update || say "apt-get update did not succeed; going on with the package lists that are here"

@@ -59,7 +59,8 @@ var may = map[string][]string{
 	"doctor/gather":  {"certs", "cluster", "config", "doctor/facts", "ops/preflight", "packaging", "pgconf", "vip"},
 	"doctor/collect": {"api", "api/client", "cluster", "config", "doctor", "doctor/facts", "doctor/gather"},
 
-	"api":        {"cluster", "measure"},
+	"api":        {"cluster", "api/web", "measure"},
+	"api/web":    {},
 	"api/client": {"cluster", "api"},
 
 	"recovery": {"cluster"},
