@@ -41,6 +41,7 @@ func TestPage(t *testing.T) {
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			m := cluster(t, c.name)[c.self]
+			t.Cleanup(func() { b.Open("about:blank") }) // before its member goes away
 			b.Window(sizes[0].width, sizes[0].height, 1, false)
 			b.Open("http://" + m.plain + "/ui")
 			b.Says("h1", c.title)
@@ -57,7 +58,7 @@ func TestPage(t *testing.T) {
 				if over := browser.Eval[int](b, "document.documentElement.scrollWidth - innerWidth"); over > 0 {
 					t.Errorf("%s: the page is %d pixels wider than the window", s.name, over)
 				}
-				if axe != "" {
+				if axe != "" && (c.name == "healthy" || s.name == "desktop" || s.name == "phone-dark") {
 					b.Accessible(axe)
 				}
 				snap(t, b, c.name+"-"+s.name, true)
@@ -100,6 +101,7 @@ func TestStale(t *testing.T) {
 	b.Says("#live", "Stale: last heard")
 	b.Says("#away", "pg1 does not answer")
 	b.Await("the title says so", "document.title.startsWith('Stale')")
+	b.Says("h1", "Not known now; last: pg1 is the primary")
 	links := browser.Eval[string](b, "[...document.querySelectorAll('#away a')].map((a) => a.href).join(' ')")
 	if want := "http://" + all["pg2"].plain + "/ui"; !strings.Contains(links, want) {
 		t.Errorf("links %s, want %s among them", links, want)
@@ -177,7 +179,7 @@ func TestChanges(t *testing.T) {
 
 	t.Run("switchover", func(t *testing.T) {
 		pg1.hold = make(chan struct{})
-		b.Press("Make pg2 the primary")
+		b.Press("Make primary: pg2")
 		b.Says(".foretold", "pg1 would hand over to pg2: nothing is lost.")
 		if pg1.done() != "" {
 			t.Fatalf("asked before it was confirmed: %s", pg1.done())
@@ -227,11 +229,11 @@ func TestChanges(t *testing.T) {
 		snap(t, b, "signed-in", true)
 	})
 	t.Run("the keyboard's place is kept", func(t *testing.T) {
-		b.Run("focus", chromedp.Evaluate[chromedp.Void](`[...document.querySelectorAll('.card button')].find((e) => e.getAttribute('aria-label') === 'Make pg3 the primary').focus()`))
+		b.Run("focus", chromedp.Evaluate[chromedp.Void](`[...document.querySelectorAll('.card button')].find((e) => e.getAttribute('aria-label') === "Make primary: pg3").focus()`))
 		st := as(recorded(t, "paused"), "pg1", all)
 		pg1.show(st)
 		b.Says("#warnings", "failover is paused")
-		if at := browser.Eval[string](b, "document.activeElement.getAttribute('aria-label') || document.activeElement.tagName"); at != "Make pg3 the primary" {
+		if at := browser.Eval[string](b, "document.activeElement.getAttribute('aria-label') || document.activeElement.tagName"); at != "Make primary: pg3" {
 			t.Errorf("the focus went to %s", at)
 		}
 	})

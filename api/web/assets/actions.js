@@ -1,5 +1,5 @@
 // What an operator may change: each behind the token, each told by the member itself before it is done, each shown while it goes on.
-import { byId, el, say } from './dom.js';
+import { el, say } from './dom.js';
 import { bytes, outage, sentence } from './words.js';
 
 // The token stays in this tab, and ends with it. It goes out in a header that only this script sets, so that no other site's
@@ -35,11 +35,12 @@ export function signOut() {
   changed();
 }
 
-// show opens the dialog with a title and parts, and calls onclose when it goes away in whatever manner.
+// show opens a dialog with a title and parts, and calls onclose when it goes away in whatever manner. Each is an element of its own: the
+// event that tells of one's end comes late, and is not to be taken for the next one's.
 function show(title, parts, onclose = () => {}) {
-  const dialog = byId('dialog');
-  dialog.replaceChildren(el('h2', { id: 'dialog-title' }, title), ...parts);
-  dialog.addEventListener('close', onclose, { once: true });
+  const dialog = el('dialog', { class: 'dialog', 'aria-labelledby': 'dialog-title', onclose: () => { dialog.remove(); onclose(); } },
+    el('h2', { id: 'dialog-title' }, title), ...parts);
+  document.body.append(dialog);
   dialog.showModal();
   return dialog;
 }

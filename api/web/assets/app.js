@@ -45,7 +45,7 @@ function render() {
   document.title = status ? `${title()} · ${status.cluster}` : 'Standfast';
   if (status) {
     say(byId('cluster'), status.cluster);
-    showVerdict(status, serverNow());
+    showVerdict(status, serverNow(), unbelieved());
     showMembers(status, buttons);
     drawWires(status, rate);
     showPlots(status, got);
@@ -105,7 +105,7 @@ function buttons(m) {
   const list = [];
   if (m.role === 'standby' && status.primary) {
     const no = away || (m.priority === 0 ? `${m.name} is never to be primary` : !m.attached ? `${m.name} does not follow` : '');
-    list.push({ name: 'Make primary…', label: `Make ${m.name} the primary`, no, act: () => actions.switchover(status, m.name) });
+    list.push({ name: 'Make primary…', label: `Make primary: ${m.name}`, no, act: () => actions.switchover(status, m.name) });
   }
   list.push({ name: 'Restart…', label: `Restart PostgreSQL on ${m.name}`, no: away, act: () => actions.restart(status, m.name) });
   return list;
@@ -138,13 +138,14 @@ function showFoot() {
     el('p', {}, links.length ? 'The same as seen by ' : '', ...links.flatMap((o, i) => [i ? ', ' : '', el('a', { href: `${o.origin}/ui` }, o.name)])));
 }
 
-setInterval(() => { showLife(); if (status) { showMembersAgain(); } }, 1000);
+setInterval(() => { showLife(); if (status) takeBack(); }, 1000);
 
-// showMembersAgain takes buttons away from a page that has gone stale.
-let could = false;
-function showMembersAgain() {
-  if (could === !!can()) return;
-  could = !!can();
+// takeBack takes the first line and the buttons away from a page that has gone stale.
+let believed = true;
+function takeBack() {
+  if (believed === !unbelieved()) return;
+  believed = !unbelieved();
+  showVerdict(status, serverNow(), !believed);
   showMembers(status, buttons);
   showAccount();
 }

@@ -67,7 +67,8 @@ export function showMembers(status, buttons) {
     say(card.querySelector('.role'), m.role);
     say(card.querySelector('.host'), [hostOf(m.postgres || m.api || m.beat), m.location].filter(Boolean).join(' · ') + (m.name === status.self ? ' · shows this page' : ''));
     say(card.querySelector('.state b'), words[m.state] || m.state);
-    say(card.querySelector('.what'), sentence(m, status));
+    const what = sentence(m, status);
+    say(card.querySelector('.what'), what && `, ${what}`);
     keep(card.querySelector('.numbers'), rows(m), (r) => r[0], (r) => el('div', {}, el('dt', {}, r[0]), el('dd', {})), (row, r) => say(row.lastChild, quiet && r[0] !== 'Commits' ? '–' : r[1]));
     const f = flags(m, status);
     keep(card.querySelector('.flags'), f, (x) => x, (x) => el('li', {}, x), () => {});

@@ -26,10 +26,11 @@ function loose(status) {
   return out;
 }
 
-export function showVerdict(status, now) {
+// showVerdict: what is no longer to be believed is told as what it was.
+export function showVerdict(status, now, stale) {
   const v = judge(status), capital = (text) => sentence(text, status.members.map((m) => m.name));
   byId('verdict').dataset.level = v.level;
-  say(byId('verdict-title'), v.title);
+  say(byId('verdict-title'), stale ? `Not known now; last: ${v.title}` : v.title);
   say(byId('verdict-text'), capital(status.commit.text || '') + (status.commit.text ? '.' : ''));
   keep(byId('warnings'), v.warnings, (w) => w, (w) => el('li', {}, capital(w)), () => {});
   byId('warnings').hidden = v.warnings.length === 0;
