@@ -137,7 +137,9 @@ func (m *member) start(t testing.TB) {
 	t.Helper()
 	s, err := api.New(api.Config{
 		Health: []string{m.plain}, Admin: []string{m.secure}, TLS: certificate(t), Source: m.picture, Ops: m.operator, Log: slog.New(slog.DiscardHandler),
-		Tokens: func(token string) (string, bool) { return "operator", token == "right-token" },
+		Tokens: func(token string) (api.Operator, bool) {
+			return api.Operator{Name: "operator", Access: api.Operate}, token == "right-token"
+		},
 	})
 	if err != nil {
 		t.Fatal(err)
