@@ -6,6 +6,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"standfast/cluster"
 	"standfast/postgres"
@@ -173,6 +174,7 @@ func TestRewindCutsWALThatWasNotReplayed(t *testing.T) {
 	if err != nil || len(kept) == 0 {
 		t.Errorf("the discarded WAL was not kept: %v, %v", kept, err)
 	}
+	salvaged(t, c, b)
 	must(t, c.StartStandby(ctx))
 	c.relay.awaitHeld(t)
 	eventually(t, "pg3 answers", func() bool { return c.Ping(ctx) == nil })
@@ -184,6 +186,28 @@ func TestRewindCutsWALThatWasNotReplayed(t *testing.T) {
 	w.awaitStreaming(c, b)
 	b.exec(t, "insert into t values (1)")
 	eventually(t, "pg3 has replayed", func() bool { return c.value(t, "select string_agg(n::text, ' ') from t") == "1" })
+}
+
+// salvaged sees that what was discarded is told of: the insert, and the term row after it.
+func salvaged(t *testing.T, c, names *node) {
+	t.Helper()
+	ctx := bounded(t)
+	found, err := c.Salvage(ctx)
+	must(t, err)
+	if len(found) != 1 || found[0].Timeline != 1 || found[0].Trouble != "" || found[0].Files == 0 || found[0].Partial || len(found[0].Transactions) != 2 {
+		t.Fatalf("salvaged %+v", found)
+	}
+	insert := found[0].Transactions[0]
+	if len(insert.Relations) != 1 || insert.Relations[0].Inserted != 1 || time.Since(insert.Committed).Abs() > time.Hour || insert.LSN <= found[0].Fork {
+		t.Errorf("the insert: %+v", insert)
+	}
+	got, err := names.RelationNames(ctx, insert.Relations)
+	must(t, err)
+	key := insert.Relations[0]
+	key.Inserted = 0
+	if got[key] != "postgres: public.t" {
+		t.Errorf("the names: %v", got)
+	}
 }
 
 // TestRewindLeavesDataWhenTheSourceIsAway sees that what can't begin changes nothing.
