@@ -11,6 +11,7 @@ import (
 	"net/http"
 	"strconv"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"time"
 )
@@ -70,11 +71,13 @@ type changes struct {
 
 	events    Events        // nil: none
 	audit     func(Audited) // nil: nobody
-	followers atomic.Int32  // clients that are sent lines as they come
+	salvage   func(ctx context.Context) ([]Salvaged, error)
+	salvaging sync.Mutex   // it is done for one at a time
+	followers atomic.Int32 // clients that are sent lines as they come
 }
 
 // guardedPaths are read with the token only, over TLS.
-var guardedPaths = map[string]bool{"/config": true, "/events": true, "/tokens": true, "/ui/operator": true}
+var guardedPaths = map[string]bool{"/config": true, "/events": true, "/salvage": true, "/tokens": true, "/ui/operator": true}
 
 // Audited is one change that an operator asked for.
 type Audited struct {
@@ -243,6 +246,9 @@ func (c *changes) read(w http.ResponseWriter, r *http.Request) {
 		return
 	case "/tokens":
 		c.getGrants(w, r)
+		return
+	case "/salvage":
+		c.getSalvage(w, r)
 		return
 	}
 	v, err := c.facts(r.Context(), r.URL.Query().Get("brief") == "true")

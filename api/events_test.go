@@ -2,6 +2,7 @@ package api
 
 import (
 	"bufio"
+	"context"
 	"encoding/json"
 	"net/http"
 	"net/http/httptest"
@@ -131,5 +132,25 @@ func TestAudit(t *testing.T) {
 	if len(told) != 2 || told[0].What != "pause" || told[0].Operator != "anna" || told[0].Steps[0] != "paused until noon" || told[0].Err != nil ||
 		told[1].Err == nil || strings.Contains(told[1].Body, "lease") {
 		t.Errorf("told %+v", told)
+	}
+}
+
+// TestSalvage: for whoever has the token, one at a time.
+func TestSalvage(t *testing.T) {
+	c, _ := changer(sample("pg2"), &operator{})
+	if w := send(c, "GET", "/salvage", ""); w.Code != 404 {
+		t.Errorf("a witness: %d", w.Code)
+	}
+	c.salvage = func(context.Context) ([]Salvaged, error) {
+		if w := send(c, "GET", "/salvage", ""); w.Code != 409 {
+			t.Errorf("a second one: %d", w.Code)
+		}
+		return nil, nil
+	}
+	if w := send(c, "GET", "/salvage", ""); w.Code != 200 || strings.TrimSpace(w.Body.String()) != "[]" {
+		t.Errorf("nothing: %d %s", w.Code, w.Body)
+	}
+	if w := send(c, "GET", "/salvage", "", "Authorization", "Bearer wrong"); w.Code != 401 {
+		t.Errorf("without the token: %d", w.Code)
 	}
 }

@@ -43,6 +43,10 @@ type Config struct {
 	// own time. nil: there is no such path.
 	Facts func(ctx context.Context, brief bool) (any, error)
 
+	// Salvage answers GET /salvage on the TLS side, to whoever has a token: what this member keeps of what it discarded, newest first.
+	// nil: a witness.
+	Salvage func(ctx context.Context) ([]Salvaged, error)
+
 	// Stale is how old a Status may be to be believed, by the monotonic clock. 0: 3 s, the default lease: a host that was
 	// paused for longer may have been replaced as primary.
 	Stale time.Duration
@@ -77,7 +81,7 @@ func New(cfg Config) (*Server, error) {
 	cfg.fill()
 	h := newHealth(cfg.Source, cfg.Stale, time.Now)
 	h.metrics = newMetrics(h.boards, &h.tally)
-	c := &changes{health: h, source: cfg.Source, ops: cfg.Ops, tokens: cfg.Tokens, grants: cfg.Grants, join: cfg.Join, forward: newForwarder(cfg.Others), facts: cfg.Facts, log: cfg.Log, events: cfg.Events, audit: cfg.Audit}
+	c := &changes{health: h, source: cfg.Source, ops: cfg.Ops, tokens: cfg.Tokens, grants: cfg.Grants, join: cfg.Join, forward: newForwarder(cfg.Others), facts: cfg.Facts, log: cfg.Log, events: cfg.Events, audit: cfg.Audit, salvage: cfg.Salvage}
 	return &Server{cfg: cfg, health: h, changes: c}, nil
 }
 

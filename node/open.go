@@ -151,7 +151,7 @@ func (n *Node) openAPI() error {
 		Health: []string{n.cfg.ListenAt(ports.Health)}, Admin: []string{n.cfg.ListenAt(ports.Admin)},
 		TLS: n.tls.open, Source: n, Ops: n, Log: n.log.With("part", "api"),
 		Stale: time.Duration(n.agreed.get().Lease),
-		Join:  n.desk(), Others: n.tls.client, Events: &n.events, Audit: n.audit,
+		Join:  n.desk(), Others: n.tls.client, Events: &n.events, Audit: n.audit, Salvage: n.salvage(),
 		Facts:  func(ctx context.Context, brief bool) (any, error) { return examiner.Gather(ctx, brief) },
 		Tokens: n.tokens(want), Grants: n,
 	})

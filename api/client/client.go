@@ -214,6 +214,11 @@ func (c *Client) withStore(ctx context.Context) (Reply, error) {
 func (c *Client) get(ctx context.Context, e endpoint, path string, into any) error {
 	ctx, cancel := context.WithTimeout(ctx, readTimeout)
 	defer cancel()
+	return c.read(ctx, e, path, into)
+}
+
+// read is get, bounded by ctx alone.
+func (c *Client) read(ctx context.Context, e endpoint, path string, into any) error {
 	resp, err := c.do(ctx, e, http.MethodGet, path, "", nil, nil)
 	if err != nil {
 		return err

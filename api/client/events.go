@@ -53,6 +53,33 @@ func (c *Client) Events(ctx context.Context, since time.Time) ([]api.Event, []er
 	return merge(out), failed, nil
 }
 
+// patient bounds the wait for an answer that a member has to work for.
+const patient = 130 * time.Second
+
+// Salvage asks every member what it keeps of what it discarded: newest first, member by member, and why others did not answer. It needs
+// the token. When none answers, the error names each.
+func (c *Client) Salvage(ctx context.Context) ([]api.Salvaged, []error, error) {
+	found, errs := make([][]api.Salvaged, len(c.endpoints)), make([]error, len(c.endpoints))
+	var wg sync.WaitGroup
+	for i, e := range c.endpoints {
+		wg.Go(func() {
+			ctx, cancel := context.WithTimeout(ctx, patient)
+			defer cancel()
+			errs[i] = c.read(ctx, e, "/salvage", &found[i])
+			var refused *api.Error
+			if errors.As(errs[i], &refused) && refused.Kind == api.NotFound {
+				errs[i] = nil // a witness
+			}
+		})
+	}
+	wg.Wait()
+	failed := slices.DeleteFunc(errs, func(err error) bool { return err == nil })
+	if len(failed) == len(c.endpoints) {
+		return nil, nil, nobody(failed)
+	}
+	return slices.Concat(found...), failed, nil
+}
+
 // nobody is the error of a question that no member answered: a refusal as it is, for all refuse alike.
 func nobody(failed []error) error {
 	for _, err := range failed {
