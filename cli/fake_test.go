@@ -135,6 +135,26 @@ func (f *fake) events(name string) api.Events {
 	return b
 }
 
+// salvage is what pg2 keeps of its time as a primary.
+func (f *fake) salvage(name string) func(context.Context) ([]api.Salvaged, error) {
+	at := time.Date(2026, 1, 2, 0, 0, 0, 0, time.UTC)
+	return func(context.Context) ([]api.Salvaged, error) {
+		switch name {
+		case "pg1":
+			return nil, nil
+		case "pg3":
+			return nil, api.Errorf(api.NotFound, "this member holds no data")
+		}
+		return []api.Salvaged{{
+			Member: name, Dir: "/data.standfast.discarded/x", At: at, Timeline: 2, Fork: 0x3000060, Files: 1, Bytes: 16 << 20,
+			Transactions: []api.Discarded{
+				{XID: 731, Committed: at, LSN: 0x3000100, Rows: []api.Rows{{Relation: "app: public.orders", Inserted: 2, Deleted: 1}, {Relation: "1663/5/16390", Truncated: true}}},
+				{XID: 732, LSN: 0x3000200, Own: true, Rows: []api.Rows{{Relation: "postgres: standfast.term", Updated: 1}}},
+			},
+		}}, nil
+	}
+}
+
 func (m *member) Config(context.Context) (api.ClusterConfig, error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()

@@ -22,3 +22,11 @@ func (c *Cluster) FollowEvents(ctx context.Context, since time.Time, each func(a
 	}
 	return c.Client.FollowEvents(ctx, since, each, trouble)
 }
+
+// Salvage returns what members keep of what they discarded, and why others did not answer.
+func (c *Cluster) Salvage(ctx context.Context) ([]api.Salvaged, []error, error) {
+	if err := c.readable(); err != nil {
+		return nil, nil, err
+	}
+	return c.Client.Salvage(ctx)
+}
