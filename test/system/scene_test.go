@@ -25,6 +25,9 @@ type scene struct {
 	writers []*checker.Writer // the clients' that write; the first go through the floating address
 }
 
+// think is a writer's pause: clients are to see every fault, not to fill two processors that three clusters share.
+const think = 20 * time.Millisecond
+
 // begin sets clients to work on a whole cluster and returns when all of them have been served.
 func begin(t *testing.T) *scene {
 	t.Helper()
@@ -35,6 +38,7 @@ func begin(t *testing.T) *scene {
 func beginOn(t *testing.T, r *rig.Rig, primary *rig.Node, term uint64) *scene {
 	t.Helper()
 	cfg := checker.Config{
+		Think: think,
 		Write: []checker.Way{{Name: "the floating address", DSN: r.WriteDSN(), Clients: 4}},
 		Read:  []checker.Way{{Name: "the floating address", DSN: r.WriteDSN()}},
 	}

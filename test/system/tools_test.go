@@ -44,6 +44,7 @@ func TestToolsOfOthers(t *testing.T) {
 	s.pgbouncer(at)
 	s.psql()
 	cfg := checker.Config{
+		Think: think,
 		Write: []checker.Way{
 			{Name: "HAProxy as rendered", DSN: r.DSN(at, renderedWrite)}, {Name: "HAProxy with GET /master", DSN: r.DSN(at, guideWrite)},
 			{Name: "HAProxy with OPTIONS /primary", DSN: r.DSN(at, patroniWrite)}, {Name: "PgBouncer", DSN: r.DSN(at, poolPort)},
@@ -113,7 +114,7 @@ func (s *scene) rendered(program string) string {
 func (s *scene) adapt(text string, changes ...string) string {
 	s.t.Helper()
 	for i := 0; i < len(changes); i += 2 {
-		changed := regexp.MustCompile(`(?m)` + changes[i]).ReplaceAllString(text, changes[i+1])
+		changed := regexp.MustCompile(`(?m)`+changes[i]).ReplaceAllString(text, changes[i+1])
 		if changed == text {
 			s.t.Fatalf("%s is not in\n%s", changes[i], text)
 		}
