@@ -23,6 +23,7 @@ type link struct {
 	asked      atomic.Bool // IDENTIFY_SYSTEM has been forwarded
 	identified atomic.Bool // and answered with the timeline that was expected
 	started    atomic.Bool // START_REPLICATION has been forwarded
+	told       bool        // the stream's first bytes were told of; the downward copy's alone
 	once       sync.Once
 	err        error // why it ended; written inside once
 }
@@ -69,11 +70,20 @@ func (l *link) down() error {
 			if _, err := l.rc.conn.Write(buf[:n]); err != nil {
 				return fmt.Errorf("write to WAL receiver: %w", err)
 			}
-			l.r.stamp(&l.r.carried)
+			l.delivered()
 		}
 		if err != nil {
 			return ended("primary", err)
 		}
+	}
+}
+
+// delivered notes that the receiver took something from the primary, and tells of a stream's first.
+func (l *link) delivered() {
+	l.r.stamp(&l.r.carried)
+	if !l.told {
+		l.told = true
+		l.r.notify()
 	}
 }
 

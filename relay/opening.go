@@ -24,7 +24,6 @@ var answers = []byte("WdEcCTDZNS")
 // opening copies the primary's messages one by one from the start of replication up to the first WAL, and takes in a refusal
 // of it. From there on all is copied as it comes.
 func (l *link) opening(in *bufio.Reader) error {
-	told := false
 	for {
 		head, err := in.Peek(1)
 		if err != nil {
@@ -58,11 +57,7 @@ func (l *link) opening(in *bufio.Reader) error {
 		if err != nil {
 			return fmt.Errorf("carry a message of %d bytes to the WAL receiver: %w", n, err)
 		}
-		l.r.stamp(&l.r.carried)
-		if !told {
-			told = true
-			l.r.notify()
-		}
+		l.delivered()
 	}
 }
 

@@ -114,6 +114,18 @@ func until(t testing.TB, r *Relay, what string, ok func(Status) bool) Status {
 	}
 }
 
+// eventually waits for what the relay does not notify of, the progress of a stream's times.
+func eventually(t testing.TB, r *Relay, what string, ok func(Status) bool) Status {
+	t.Helper()
+	for deadline := time.Now().Add(5 * time.Second); time.Now().Before(deadline); time.Sleep(time.Millisecond) {
+		if s := r.Status(); ok(s) {
+			return s
+		}
+	}
+	t.Fatalf("never %s: %+v", what, r.Status())
+	return Status{}
+}
+
 func held(s Status) bool     { return s.Held }
 func carrying(s Status) bool { return s.Carrying }
 
@@ -204,10 +216,10 @@ func TestAwaitsThePrimary(t *testing.T) {
 	recv, prim := stream(t, r, 3)
 	write(t, prim, []byte("wal"))
 	expect(t, recv, []byte("wal"))
-	first := until(t, r, "awaited", func(s Status) bool { return s.Carried && !s.AwaitedAt.IsZero() }).AwaitedAt
+	first := eventually(t, r, "awaited", func(s Status) bool { return s.Carried && !s.AwaitedAt.IsZero() }).AwaitedAt
 	write(t, prim, []byte("more"))
 	expect(t, recv, []byte("more"))
-	until(t, r, "awaited anew", func(s Status) bool { return s.AwaitedAt.After(first) })
+	eventually(t, r, "awaited anew", func(s Status) bool { return s.AwaitedAt.After(first) })
 
 	filling := make(chan struct{})
 	go func() { // until the receiver, which takes nothing, holds it up
@@ -218,12 +230,12 @@ func TestAwaitsThePrimary(t *testing.T) {
 			}
 		}
 	}()
-	until(t, r, "held up by the receiver", func(s Status) bool {
+	eventually(t, r, "held up by the receiver", func(s Status) bool {
 		time.Sleep(20 * time.Millisecond) // in which it would read again
 		return s.AwaitedAt.IsZero() && r.Status().AwaitedAt.IsZero()
 	})
 	recv.Close()
-	until(t, r, "ended", func(s Status) bool { return !s.Carrying && s.AwaitedAt.IsZero() })
+	eventually(t, r, "ended", func(s Status) bool { return !s.Carrying && s.AwaitedAt.IsZero() })
 	prim.Close()
 	<-filling
 }
