@@ -10,10 +10,10 @@ import (
 
 // patience is how long an election whose outcome is already safe waits for one that would spare it the member it avoids, and
 // preferring for the member that an operator has named: one that restarts in place has to start its server first, and on a
-// loaded host that takes seconds. Nobody waits for a member that is not heard.
+// loaded host that takes seconds; clients wait at routers for ten by default. Nobody waits for a member that is not heard.
 const (
 	patience   = cluster.Instant(1e9)
-	preferring = 5 * patience
+	preferring = 8 * patience
 )
 
 // election is a member's part in an election: its report, an operator's consent to loss, and the choice.

@@ -38,6 +38,11 @@ func TestSoloUntilThereIsACopy(t *testing.T) {
 	if !ok || !w.Next.Rule.Equal(cluster.NewRule(1, "pg2")) || w.Next.Solo || w.Next.Epoch != 7 {
 		t.Fatalf("the names are in force: %+v", acts)
 	}
+	held := v
+	held.Postgres.Standbys, held.UnmetSince = nil, v.Now-v.Settings.Detect // the change has ended its WAL sender
+	if acts := Decide(held); len(acts) != 0 {
+		t.Errorf("pg2's WAL sender is coming back: %v", acts)
+	}
 	v.State, v.Postgres.Standbys, v.UnmetSince = &w.Next, nil, time.Minute
 	if k := wantedCopies(v); k != 1 {
 		t.Errorf("pg2 is lost: commits would do with %d copies", k)

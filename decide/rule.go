@@ -95,7 +95,9 @@ func keepers(v cluster.View) []string {
 		if m.Name == v.Self || !m.Electable() || v.Peers[m.Name].Beat.NeedsOut {
 			continue
 		}
-		if v.State.Rule.Has(m.Name) || flushed(v.Postgres, m.Name, v.Postgres.TermRow) {
+		// The change that names a member ends its WAL sender too; where no record names it yet, it is kept for the lease.
+		named := v.Postgres.Names.Has(m.Name) && !unmetFor(v, v.Settings.Lease)
+		if v.State.Rule.Has(m.Name) || named || flushed(v.Postgres, m.Name, v.Postgres.TermRow) {
 			of = append(of, m.Name)
 		}
 	}
