@@ -108,7 +108,7 @@ func (c *changes) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		c.join.ServeHTTP(w, r)
 		return
 	}
-	by, err := c.authenticate(r)
+	by, access, err := c.authenticate(r)
 	if err != nil {
 		c.log.Warn("change refused", "what", r.Method+" "+r.URL.Path, "operator", by.Operator, "remote", r.RemoteAddr, "reason", err)
 		w.Header().Set("WWW-Authenticate", `Bearer realm="standfast"`)
@@ -120,7 +120,7 @@ func (c *changes) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	if isReading(r.Method) {
-		c.read(w, r)
+		c.read(w, r, access)
 		return
 	}
 	ch, ok := changePaths[r.Method+" "+r.URL.Path]
@@ -132,16 +132,16 @@ func (c *changes) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 }
 
 // authenticate finds out who asks by the bearer token (RFC 6750, section 2.1).
-func (c *changes) authenticate(r *http.Request) (By, error) {
+func (c *changes) authenticate(r *http.Request) (By, Access, error) {
 	scheme, token, _ := strings.Cut(r.Header.Get("Authorization"), " ")
 	if !strings.EqualFold(scheme, "Bearer") || token == "" {
-		return By{}, Errorf(Unauthorized, "this needs the header \"Authorization: Bearer …\" with the cluster's token")
+		return By{}, "", Errorf(Unauthorized, "this needs the header \"Authorization: Bearer …\" with the cluster's token")
 	}
 	operator, ok := c.tokens(strings.TrimSpace(token))
 	if !ok {
-		return By{}, Errorf(Unauthorized, "the token is not one of this cluster's")
+		return By{}, "", Errorf(Unauthorized, "the token is not one of this cluster's")
 	}
-	return By{Operator: operator.Name, Remote: r.RemoteAddr}, operator.allow(r)
+	return By{Operator: operator.Name, Remote: r.RemoteAddr}, operator.Access, operator.allow(r)
 }
 
 // change parses, runs and answers one operation, with a line in the log before and after it.
@@ -181,7 +181,7 @@ func (c *changes) change(w http.ResponseWriter, r *http.Request, ch change, by B
 	}
 	log.Info("change done", "took", time.Since(began))
 	if strings.HasSuffix(r.URL.Path, "/config") && !out.stream {
-		c.getConfig(w, r) // as Patroni: the new configuration is the answer
+		c.getConfig(w, r, false) // as Patroni: the new configuration is the answer
 		return
 	}
 	c.health.tally.count(ch.code)
@@ -236,10 +236,10 @@ func (c *changes) fail(w http.ResponseWriter, r *http.Request, err error) {
 }
 
 // read answers what only operators may read.
-func (c *changes) read(w http.ResponseWriter, r *http.Request) {
+func (c *changes) read(w http.ResponseWriter, r *http.Request, access Access) {
 	switch r.URL.Path {
 	case "/config":
-		c.getConfig(w, r)
+		c.getConfig(w, r, access == Read)
 		return
 	case "/events":
 		c.getEvents(w, r)
@@ -260,9 +260,9 @@ func (c *changes) read(w http.ResponseWriter, r *http.Request) {
 }
 
 // getConfig answers the agreed configuration: its JSON, as Patroni does; the YAML as it was given; or both, with
-// ?format=standfast.
-func (c *changes) getConfig(w http.ResponseWriter, r *http.Request) {
-	cfg, err := c.ops.Config(r.Context())
+// ?format=standfast. Whoever may not change it gets it masked.
+func (c *changes) getConfig(w http.ResponseWriter, r *http.Request, masked bool) {
+	cfg, err := c.ops.Config(r.Context(), masked)
 	if err != nil {
 		c.fail(w, r, err)
 		return

@@ -85,7 +85,7 @@ func (o *operator) RemoveMember(ctx context.Context, r RemoveMemberRequest, p fu
 func (o *operator) SetConfig(ctx context.Context, r ConfigRequest, p func(Progress)) error {
 	return o.do(ctx, r, p)
 }
-func (o *operator) Config(context.Context) (ClusterConfig, error) {
+func (o *operator) Config(context.Context, bool) (ClusterConfig, error) {
 	return ClusterConfig{Revision: 7, YAML: "lease: 3s # default\n", Values: json.RawMessage(`{"lease":"3s"}`)}, o.err
 }
 

@@ -26,7 +26,7 @@ type Ops interface {
 	Shutdown(ctx context.Context, r ShutdownRequest, progress func(Progress)) error // returns when the primary has stopped
 	Pause(ctx context.Context, r PauseRequest, progress func(Progress)) error
 	Resume(ctx context.Context, r ResumeRequest, progress func(Progress)) error
-	Config(ctx context.Context) (ClusterConfig, error)
+	Config(ctx context.Context, masked bool) (ClusterConfig, error)                // masked: without what may be secret in it
 	SetConfig(ctx context.Context, r ConfigRequest, progress func(Progress)) error // Conflict if Revision is no longer the newest
 	AddMember(ctx context.Context, r AddMemberRequest, progress func(Progress)) error
 	RemoveMember(ctx context.Context, r RemoveMemberRequest, progress func(Progress)) error

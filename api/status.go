@@ -70,6 +70,8 @@ type Status struct {
 
 	ReplicationClients []ReplicationClient `json:"replication_clients,omitempty"` // as they stand on the primary, some seconds ago at most
 
+	Told []Told `json:"told,omitempty"` // whom this member tells of events outside the cluster
+
 	Measured measure.All       `json:"-"` // what the member has measured, for /metrics; each part says when
 	Agent    Agent             `json:"-"` // likewise
 	Changes  map[string]uint64 `json:"-"` // changes of primary seen since this member's agent started, by Entry.Kind
@@ -224,6 +226,17 @@ type Address struct {
 	Since     time.Time `json:"since,omitzero"`        // this member holds it since
 	Announced time.Time `json:"announced_at,omitzero"` // this member told its neighbours last
 	Error     string    `json:"error,omitempty"`       // why this member does not hold it as it should
+}
+
+// Told is one whom a member tells of events outside the cluster, since the member's agent started or the address changed.
+type Told struct {
+	To      string    `json:"to"`    // webhook, chat, command or syslog
+	Where   string    `json:"where"` // without what may be secret in an address
+	Sent    uint64    `json:"sent"`
+	Waiting int       `json:"waiting"`          // events that are to be told
+	GivenUp uint64    `json:"given_up"`         // not told: refused, or after an hour or 200 newer ones
+	Failing time.Time `json:"failing,omitzero"` // every attempt since then has failed
+	Error   string    `json:"error,omitempty"`  // the last one's
 }
 
 // Entry is one term in the history, field by field what the store keeps, so that one converts into the other.

@@ -16,7 +16,7 @@ import (
 type Access string
 
 const (
-	Read    Access = "read"    // the agreed configuration, which may hold what is nobody else's business
+	Read    Access = "read"    // the agreed configuration without secret addresses, which may hold what is nobody else's business
 	Operate Access = "operate" // and every change but of tokens
 	Admin   Access = "admin"   // and tokens: the cluster's own token, which lies in a file on each member
 )

@@ -4,10 +4,11 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
-	"io"
 	"os"
 	"os/exec"
 	"strings"
+
+	"github.com/goccy/go-yaml"
 
 	"standfast/api"
 	"standfast/config"
@@ -26,7 +27,8 @@ func (configCmd) Help() string {
 }
 
 type configShowCmd struct {
-	Output string `help:"As it was written (yaml) or as json." short:"o" enum:"yaml,json" default:"yaml"`
+	Output  string `help:"As it was written (yaml) or as json." short:"o" enum:"yaml,json" default:"yaml"`
+	Secrets bool   `help:"With what is secret in the addresses under notify."`
 }
 
 func (c *configShowCmd) Run(a *app) error {
@@ -39,11 +41,19 @@ func (c *configShowCmd) Run(a *app) error {
 	if err != nil {
 		return err
 	}
-	text := cfg.YAML
-	if c.Output == "json" {
-		text = strings.TrimSpace(string(cfg.Values)) + "\n"
+	text := []byte(cfg.YAML)
+	if !c.Secrets {
+		if text, err = config.Masked(text); err != nil {
+			return err
+		}
 	}
-	_, err = io.WriteString(a.stdout, text)
+	if c.Output == "json" {
+		if text, err = yaml.YAMLToJSON(text); err != nil {
+			return fmt.Errorf("convert the configuration: %w", err)
+		}
+		text = append(bytes.TrimSpace(text), '\n')
+	}
+	_, err = a.stdout.Write(text)
 	return err
 }
 

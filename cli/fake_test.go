@@ -155,7 +155,7 @@ func (f *fake) salvage(name string) func(context.Context) ([]api.Salvaged, error
 	}
 }
 
-func (m *member) Config(context.Context) (api.ClusterConfig, error) {
+func (m *member) Config(context.Context, bool) (api.ClusterConfig, error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	values, err := yaml.YAMLToJSON([]byte(m.yaml))

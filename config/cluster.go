@@ -25,6 +25,7 @@ type Cluster struct {
 
 	Drained []string `yaml:"drained,omitempty"` // standbys that new sessions for reading keep away from
 
+	Notify     Notify     `yaml:"notify"`
 	Router     Router     `yaml:"router"`
 	PostgreSQL PostgreSQL `yaml:"postgresql"`
 }
@@ -80,6 +81,7 @@ func DefaultCluster() Cluster {
 		AgentGrace: Duration(3 * time.Second),
 		GuardDelay: Duration(time.Second),
 		AntiFlap:   Duration(time.Minute),
+		Notify:     Notify{AtLeast: "warning", Timeout: Duration(10 * time.Second)},
 		Router: Router{
 			Wait:            Duration(10 * time.Second),
 			ReadMaxLagBytes: 64 << 20,
@@ -129,6 +131,7 @@ func clusterComments() yaml.CommentMap {
 		{"detection", "silence before a failover: fast 0.7s, balanced 2s, vm 5s, or a time of your own"},
 		{"lease", "a host that hears no majority for this long cuts its sessions"},
 		{"anti_flap", "least time between two replacements of a primary that still lives"},
+		{"notify", "who is told of events: webhook gets JSON, chat (Mattermost, Slack) a line for people, command both; see docs/EVENTS.md"},
 		{"router", "applies to connections that come after a change; wait 0: refuse at once while there is no primary"},
 		{"postgresql", "added to what Standfast sets itself; a value that PostgreSQL refuses is rejected when it is set"},
 	} {

@@ -3,6 +3,7 @@ package config_test
 import (
 	"reflect"
 	"regexp"
+	"strings"
 	"testing"
 	"time"
 
@@ -43,6 +44,7 @@ func TestRenderIsReadBack(t *testing.T) {
 		c.Detection = rapid.SampledFrom([]config.Detection{"fast", "balanced", "1500ms"}).Draw(t, "detection")
 		c.AntiFlap = config.Duration(rapid.Int64Range(0, int64(48*time.Hour)).Draw(t, "anti_flap"))
 		c.Router.ReadMaxLagBytes = config.Size(rapid.Int64Range(0, 1<<50).Draw(t, "bytes"))
+		c.Notify = config.Notify{AtLeast: "info", Webhook: "https://u:p@h/x?y=z#f", Chat: "http://h:1/hooks/abc", Command: config.Text(rapid.StringMatching(`[ -~]{0,20}`).Draw(t, "command")), Syslog: true, Timeout: 1}
 		c.PostgreSQL.Parameters = map[string]config.Text{}
 		value := rapid.OneOf(rapid.StringMatching(`[ -~]{0,20}`), rapid.SampledFrom([]string{
 			"? !", "? a", "0.90", "1e3", "0017", "0o17", "0x1F", "on", "yes", "null", "~", "1_000", "2026-01-02", "- a", "a: b", "a #b", ".5", "1.", "-1",
@@ -101,6 +103,13 @@ func TestClusterErrors(t *testing.T) {
 		"postgresql: {replication_clients: [{name: Bar-man}]}":                                              `postgresql.replication_clients: client 1: the name "Bar-man" may hold a-z, 0-9 and _ only, at most 63: it is that of a replication slot`,
 		"postgresql: {replication_clients: [{name: standfast_x}]}":                                          `postgresql.replication_clients: client 1: names that begin with standfast are Standfast's own; choose another than "standfast_x"`,
 		"postgresql: {replication_clients: [{name: a}, {name: a, role: b}]}":                                `postgresql.replication_clients: client 2: there is another slot "a" here or under postgresql.slots; choose another name`,
+		"notify: {at_least: warn}":                                                                          `notify.at_least: "warn" is not known: did you mean "warning"?`,
+		"notify: {chat: 'chat.example.org/s3cret'}":                                                         `notify.chat: can't be posted to; write an address such as https://chat.example.org/hooks/abc`,
+		"notify: {webhook: 'https://h/s3cret x'}":                                                           `notify.webhook: can't be posted to; write an address such as https://alerts.example.org/standfast`,
+		"notify: {webhook: 'ftp://h/s3cret'}":                                                               `notify.webhook: can't be posted to; write an address such as https://alerts.example.org/standfast`,
+		"notify: {webhook: 'https://h/***'}":                                                                `notify.webhook: is the address as it is shown, without what is secret in it; write the address itself`,
+		"notify: {timeout: 0s}":                                                                             `notify.timeout: must be more than 0; write 10s`,
+		"notify: {command: \"a\\nb\"}":                                                                      `notify.command: runs over several lines; write them into a script, and its path here`,
 		"postgresql: {replication_clients: [{name: a, role: standfast_replication}]}":                       `postgresql.replication_clients: client 1: the role "standfast_replication" is not the site's to use; choose another`,
 	} {
 		_, err := config.ParseCluster("config", []byte(text))
@@ -151,7 +160,7 @@ func TestSet(t *testing.T) {
 	}
 	for key, want := range map[string]string{
 		"lease":                      `set lease: "1" is not a time; write a number with its unit, such as 700ms, 10s, 2m or 1h`,
-		"shared_buffers":             `unknown key "shared_buffers": known are durability, copies, allow_single_copy, detection, lease, agent_grace, guard_delay, anti_flap, paused_until, drained, router, postgresql; PostgreSQL's own go under postgresql.parameters, as in postgresql.parameters.work_mem`,
+		"shared_buffers":             `unknown key "shared_buffers": known are durability, copies, allow_single_copy, detection, lease, agent_grace, guard_delay, anti_flap, paused_until, drained, notify, router, postgresql; PostgreSQL's own go under postgresql.parameters, as in postgresql.parameters.work_mem`,
 		"durabilty":                  `unknown key "durabilty": did you mean "durability"?`,
 		"router":                     "router holds several keys; name one of wait, read_max_lag_bytes, max_sessions, max_waiting, fast_path",
 		"lease.x":                    "lease holds a single value; there is nothing below it",
@@ -179,5 +188,31 @@ func TestQuantities(t *testing.T) {
 		if z, err := config.ParseSize(in); err == nil {
 			t.Errorf("%s became %v", in, z)
 		}
+	}
+}
+
+// TestSecretsInAddressesAreNotShown: neither in a change, nor in the text that is shown, whose comments are kept.
+func TestSecretsInAddressesAreNotShown(t *testing.T) {
+	text := "# ours\nnotify:\n  chat: https://chat.example.org/hooks/s3cret # the team's\n  webhook: \"https://u:s3cret@h:8/a?k=s3cret\"\ncopies: 1\n"
+	shown, err := config.Masked([]byte(text))
+	want := "# ours\nnotify:\n  chat: \"https://chat.example.org/***\" # the team's\n  webhook: \"https://h:8/***\"\ncopies: 1\n"
+	if err != nil || string(shown) != want {
+		t.Errorf("%v\n%s\nwant\n%s", err, shown, want)
+	}
+	other := strings.ReplaceAll(text, "s3cret", "s3cr3t")
+	var got []string
+	for _, c := range config.Diff(cluster1(t, text), cluster1(t, other)) {
+		got = append(got, c.String())
+	}
+	if want := []string{"notify.chat: https://chat.example.org/*** → https://chat.example.org/***", "notify.webhook: https://h:8/*** → https://h:8/***"}; !reflect.DeepEqual(got, want) {
+		t.Errorf("got  %q\nwant %q", got, want)
+	}
+	for address, want := range map[config.Address]string{"https://u:p@h:8443/hooks/x?y#z": "https://h:8443/***", "https://h": "https://h/***", "not one": "***", "": ""} {
+		if got := address.Masked(); got != want {
+			t.Errorf("%s: %s, want %s", address, got, want)
+		}
+	}
+	if same, err := config.Masked([]byte("copies: 1 # x\n")); err != nil || string(same) != "copies: 1 # x\n" {
+		t.Errorf("nothing to hide: %v %s", err, same)
 	}
 }

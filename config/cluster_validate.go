@@ -21,6 +21,7 @@ func (c Cluster) Validate() error {
 	p.check(c.Copies > 0 || c.AllowSingleCopy || c.Durability == cluster.Async, "copies",
 		"0 under durability quorum means that a commit may be lost with its host; set allow_single_copy: true if that is meant, or copies: 1")
 	c.validateTimes(&p)
+	c.Notify.validate(&p)
 	c.validateRouter(&p)
 	c.PostgreSQL.validate(&p)
 	return p.err()

@@ -26,7 +26,7 @@ func (c Change) String() string {
 
 // Diff lists what differs, by key.
 func Diff(from, to Cluster) []Change {
-	a, b := map[string]string{}, map[string]string{}
+	a, b := map[string]value{}, map[string]value{}
 	flatten("", reflect.ValueOf(from), a)
 	flatten("", reflect.ValueOf(to), b)
 	all := map[string]bool{}
@@ -39,17 +39,32 @@ func Diff(from, to Cluster) []Change {
 	var out []Change
 	for _, k := range sortedKeys(all) {
 		if a[k] != b[k] {
-			out = append(out, Change{k, a[k], b[k]})
+			out = append(out, Change{k, a[k].show(), b[k].show()})
 		}
 	}
 	return out
 }
 
-func flatten(path string, v reflect.Value, out map[string]string) {
+// value is one key's, and whether it is shown without what may be secret.
+type value struct {
+	text   string
+	secret bool
+}
+
+func (v value) show() string {
+	if v.secret {
+		return Address(v.text).Masked()
+	}
+	return v.text
+}
+
+func flatten(path string, v reflect.Value, out map[string]value) {
 	switch {
+	case v.Type() == reflect.TypeFor[Address]():
+		out[path] = value{v.String(), true}
 	case v.Kind() == reflect.Pointer:
 		if !v.IsNil() {
-			out[path] = fmt.Sprint(v.Interface())
+			out[path] = value{text: fmt.Sprint(v.Interface())}
 		}
 	case v.Kind() == reflect.Struct:
 		for i := range v.NumField() {
@@ -61,10 +76,10 @@ func flatten(path string, v reflect.Value, out map[string]string) {
 		}
 	case v.Kind() == reflect.Slice:
 		if v.Len() > 0 {
-			out[path] = fmt.Sprintf("%q", v.Interface())
+			out[path] = value{text: fmt.Sprintf("%q", v.Interface())}
 		}
 	default:
-		out[path] = fmt.Sprint(v.Interface())
+		out[path] = value{text: fmt.Sprint(v.Interface())}
 	}
 }
 

@@ -32,6 +32,7 @@ import (
 	"os"
 	"os/exec"
 	"runtime"
+	"slices"
 	"strconv"
 	"sync"
 	"syscall"
@@ -170,7 +171,7 @@ func (h *Hooks) run(ctx context.Context, l *lane, e Event) {
 	ctx, cancel := context.WithTimeoutCause(ctx, h.cfg.Timeout, fmt.Errorf("killed after %v", h.cfg.Timeout))
 	defer cancel()
 	begun := time.Now()
-	err := h.execute(ctx, l.command, h.environment(e, l.role), log)
+	err := Execute(ctx, Command{Line: l.command, Environment: h.environment(e, l.role), Log: log})
 	l.role = e.Role
 	if err != nil {
 		log.Warn("hook ended", "error", err, "took", time.Since(begun))
@@ -179,21 +180,41 @@ func (h *Hooks) run(ctx context.Context, l *lane, e Event) {
 	log.Info("hook ended", "took", time.Since(begun))
 }
 
-func (h *Hooks) execute(ctx context.Context, command string, environment []string, log *slog.Logger) error {
+// Command is a line of the site's for /bin/sh -c.
+type Command struct {
+	Line        string
+	Environment []string // "KEY=value", beside PATH, HOME and LANG
+	Input       []byte   // on standard input; nil: there is none
+	Log         *slog.Logger
+}
+
+// base is the environment of every command. Nothing of the member's own is passed on: it may hold secrets.
+var base = []string{"PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "HOME=/", "LANG=C.UTF-8"}
+
+// Execute runs a command as the package's comment says, to its end or until ctx ends, whose cause is the error then.
+func Execute(ctx context.Context, c Command) error {
 	out, in, err := os.Pipe()
 	if err != nil {
 		return err
 	}
-	cmd := exec.Command("/bin/sh", "-c", command)
-	cmd.Env, cmd.Dir, cmd.Stdout, cmd.Stderr = environment, "/", in, in
+	cmd := exec.Command("/bin/sh", "-c", c.Line)
+	cmd.Env, cmd.Dir, cmd.Stdout, cmd.Stderr = slices.Concat(base, c.Environment), "/", in, in
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+	if c.Input != nil {
+		f, err := input(c.Input)
+		if err != nil {
+			return errors.Join(err, in.Close(), out.Close())
+		}
+		defer f.Close()
+		cmd.Stdin = f
+	}
 	err = start(cmd)
 	in.Close()
 	if err != nil {
 		return errors.Join(err, out.Close())
 	}
 	var reader sync.WaitGroup
-	reader.Go(func() { tellLog(out, log) })
+	reader.Go(func() { tellLog(out, c.Log) })
 	ended := make(chan error, 1)
 	reader.Go(func() { ended <- cmd.Wait() })
 	select {
@@ -206,6 +227,23 @@ func (h *Hooks) execute(ctx context.Context, command string, environment []strin
 	deadline := out.SetReadDeadline(time.Now().Add(100 * time.Millisecond))
 	reader.Wait()
 	return errors.Join(err, deadline, out.Close())
+}
+
+// input is a file in memory, at its beginning: unlike a pipe it needs nobody who writes while the command reads, or does not.
+func input(text []byte) (*os.File, error) {
+	fd, err := unix.MemfdCreate("input", unix.MFD_CLOEXEC)
+	if err != nil {
+		return nil, fmt.Errorf("make the command's input: %w", err)
+	}
+	f := os.NewFile(uintptr(fd), "input")
+	_, err = f.Write(text)
+	if err == nil {
+		_, err = f.Seek(0, io.SeekStart)
+	}
+	if err != nil {
+		return nil, errors.Join(err, f.Close())
+	}
+	return f, nil
 }
 
 // tellLog logs what a command says, and reads on without logging when it says too much.
@@ -223,10 +261,9 @@ func tellLog(out io.Reader, log *slog.Logger) {
 	_, _ = io.Copy(io.Discard, out) // a line that is too long has stopped the scanner
 }
 
-// environment is what the command is told. Nothing of the member's own environment is passed on: it may hold secrets.
+// environment is what the command is told.
 func (h *Hooks) environment(e Event, old string) []string {
 	env := []string{
-		"PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "HOME=/", "LANG=C.UTF-8",
 		"STANDFAST_EVENT=" + string(e.Kind),
 		"STANDFAST_CLUSTER=" + h.cfg.Cluster,
 		"STANDFAST_MEMBER=" + h.cfg.Member,

@@ -80,17 +80,23 @@ func (n *Node) putConfig(ctx context.Context, text []byte, rev int64) error {
 	return err
 }
 
-// Config returns the agreed configuration.
-func (n *Node) Config(ctx context.Context) (api.ClusterConfig, error) {
+// Config returns the agreed configuration, masked without what may be secret in it.
+func (n *Node) Config(ctx context.Context, masked bool) (api.ClusterConfig, error) {
 	kv, err := n.readConfig(ctx)
 	if err != nil {
 		return api.ClusterConfig{}, err
 	}
-	values, err := yaml.YAMLToJSON(kv.Value)
+	text := kv.Value
+	if masked {
+		if text, err = config.Masked(text); err != nil {
+			return api.ClusterConfig{}, err
+		}
+	}
+	values, err := yaml.YAMLToJSON(text)
 	if err != nil {
 		return api.ClusterConfig{}, fmt.Errorf("convert the configuration: %w", err)
 	}
-	return api.ClusterConfig{Revision: kv.Revision, YAML: string(kv.Value), Values: values}, nil
+	return api.ClusterConfig{Revision: kv.Revision, YAML: string(text), Values: values}, nil
 }
 
 // SetConfig replaces or patches the agreed configuration, after PostgreSQL itself has accepted its parameters.

@@ -20,8 +20,10 @@ type watched struct {
 }
 
 func (n *Node) openEvents() error {
+	n.openOutward()
 	n.keeper = events.NewKeeper(events.Config{
 		Cluster: n.cfg.Cluster, Self: n.cfg.Name, Store: n.store, Book: &n.events, Log: n.log.With("part", "events"), Busy: n.electing,
+		Told: n.outward.Tell,
 	})
 	n.keeper.Record(api.Event{Kind: events.Agent, About: n.cfg.Name, Text: fmt.Sprintf("standfast %s starts on %s", n.version, n.cfg.Name)})
 	return nil

@@ -164,6 +164,7 @@ func (n *Node) applyConfig(ctx context.Context) error {
 	c := n.agreed.get()
 	err := n.router.SetLimits(routerLimits(c))
 	n.api.SetStale(time.Duration(c.Lease))
+	n.outward.Set(outwardOf(c.Notify))
 	if n.pg == nil {
 		return err
 	}

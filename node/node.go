@@ -22,6 +22,7 @@ import (
 	"standfast/cluster"
 	"standfast/config"
 	"standfast/events"
+	"standfast/notify"
 	"standfast/postgres"
 	"standfast/recovery"
 	"standfast/relay"
@@ -56,6 +57,7 @@ type Node struct {
 	addresses *addresses
 	events    events.Book
 	keeper    *events.Keeper
+	outward   *notify.Notifier
 	watched   watched // the agent's loop only
 
 	over        *recovery.Over // this host's cluster was founded anew elsewhere: nothing of the below runs but the API
@@ -156,6 +158,7 @@ func (n *Node) Run(ctx context.Context) (err error) {
 	w.Go(func() error { return named("agent", n.agent.Run(wctx)) })
 	w.Go(func() error { return n.keepHouse(wctx) })
 	w.Go(func() error { return n.keeper.Run(wctx) })
+	w.Go(func() error { return n.outward.Run(wctx) })
 	w.Go(func() error { return n.keepLogical(wctx) })
 	w.Go(func() error { return n.keepCertificates(wctx) })
 	w.Go(func() error { return n.seedAuthority(wctx) })

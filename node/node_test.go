@@ -19,6 +19,7 @@ import (
 	"standfast/cluster"
 	"standfast/config"
 	"standfast/guard"
+	"standfast/notify"
 	"standfast/router"
 	"standfast/store"
 	"standfast/store/embed"
@@ -267,7 +268,7 @@ func bare(t *testing.T, self string) (*Node, *mem.Store) {
 	shared := mem.New()
 	s := shared.Open()
 	t.Cleanup(func() { s.Close() })
-	n := &Node{cfg: cfg, log: quiet, version: "test", kick: make(chan struct{}, 1), store: store.New(s, "main")}
+	n := &Node{cfg: cfg, log: quiet, version: "test", kick: make(chan struct{}, 1), store: store.New(s, "main"), outward: notify.New(notify.Config{Log: quiet})}
 	n.agreed.log, n.agreed.cfg = quiet, cfg.Bootstrap
 	founders := cfg.Founders()
 	n.members.Store(&founders)

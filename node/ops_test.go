@@ -461,7 +461,7 @@ func TestConfigurationIsChanged(t *testing.T) {
 	if n.agreed.settings().Paused {
 		t.Error("still paused")
 	}
-	got, err := n.Config(t.Context())
+	got, err := n.Config(t.Context(), false)
 	if err != nil || !strings.Contains(string(got.Values), `"lease"`) || got.Revision != mustConfig(t, n).Revision {
 		t.Errorf("%+v, %v", got, err)
 	}

@@ -119,6 +119,9 @@ func (n *Node) buildStatus(v cluster.View, r cluster.Route, now time.Time) *api.
 	if w := n.guard.warning(); w != "" {
 		s.Warnings = append(s.Warnings, w)
 	}
+	var mute []string
+	s.Told, mute = n.toldOutside()
+	s.Warnings = append(s.Warnings, mute...)
 	return s
 }
 

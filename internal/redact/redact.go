@@ -14,6 +14,9 @@ var secrets = []struct {
 	{regexp.MustCompile(`(?s)-----BEGIN [A-Z ]*PRIVATE KEY-----.*?(-----END [A-Z ]*PRIVATE KEY-----|$)`), mask},
 	// scheme://user:password@host
 	{regexp.MustCompile(`([a-zA-Z][a-zA-Z0-9+.-]*://[^\s:/@'"]+:)[^\s@'"]+@`), "${1}" + mask + "@"},
+	// webhook: https://host/hooks/x, chat=https://host/x, "chat":"https://host/x", and the paths that chats give to incoming webhooks
+	{regexp.MustCompile(`(?i)(\b(?:webhook|chat)["']?\s*(?:=|:)\s*["']?https?://)[^\s"',}]+`), "${1}" + mask},
+	{regexp.MustCompile(`(https?://[^\s/"']+/(?:hooks|services|api/webhooks)/)[^\s"',}]+`), "${1}" + mask},
 	// SCRAM verifiers and md5 hashes as PostgreSQL stores them
 	{regexp.MustCompile(`SCRAM-SHA-256\$[^\s'"]+`), mask},
 	{regexp.MustCompile(`\bmd5[0-9a-f]{32}\b`), mask},

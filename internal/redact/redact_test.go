@@ -17,6 +17,9 @@ func TestText(t *testing.T) {
 		{`{"token": "hunter2", "name": "x"}`, `"token": ***, "name": "x"`},
 		{"notify.webhook.bearer_token: a -> hunter2", "notify.webhook.bearer_token: ***"},
 		{"PGPASSWORD=hunter2 psql", "PGPASSWORD=*** psql"},
+		{"notify: {chat: https://chat.example.org/x/hunter2, at_least: info}", ", at_least: info}"},
+		{`{"notify":{"webhook":"https://u@h/?hunter2","x":1}}`, `","x":1}}`},
+		{"post to https://chat.example.org/hooks/hunter2 failed", "https://chat.example.org/hooks/*** failed"},
 		{"SCRAM-SHA-256$4096:hunter2$x:y", "***"},
 		{"-----BEGIN EC PRIVATE KEY-----\nhunter2\n-----END EC PRIVATE KEY-----\nafter", "***\nafter"},
 	} {
