@@ -57,6 +57,7 @@ var may = map[string][]string{
 
 	"doctor":         {"api", "cluster", "doctor/facts"},
 	"doctor/facts":   {},
+	"doctor/dossier": {"certs", "config", "internal/redact", "packaging", "recovery"},
 	"doctor/gather":  {"certs", "cluster", "config", "doctor/facts", "ops/preflight", "packaging", "pgconf", "vip"},
 	"doctor/collect": {"api", "api/client", "cluster", "config", "doctor", "doctor/facts", "doctor/gather"},
 
