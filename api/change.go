@@ -72,12 +72,13 @@ type changes struct {
 	events    Events        // nil: none
 	audit     func(Audited) // nil: nobody
 	salvage   func(ctx context.Context) ([]Salvaged, error)
+	support   func(ctx context.Context) any
 	salvaging sync.Mutex   // it is done for one at a time
 	followers atomic.Int32 // clients that are sent lines as they come
 }
 
 // guardedPaths are read with the token only, over TLS.
-var guardedPaths = map[string]bool{"/config": true, "/events": true, "/salvage": true, "/tokens": true, "/ui/operator": true}
+var guardedPaths = map[string]bool{"/config": true, "/events": true, "/salvage": true, "/support": true, "/tokens": true, "/ui/operator": true}
 
 // Audited is one change that an operator asked for.
 type Audited struct {
@@ -250,6 +251,9 @@ func (c *changes) read(w http.ResponseWriter, r *http.Request, access Access) {
 	case "/salvage":
 		c.getSalvage(w, r)
 		return
+	case "/support":
+		c.getSupport(w, r)
+		return
 	}
 	v, err := c.facts(r.Context(), r.URL.Query().Get("brief") == "true")
 	if err != nil {
@@ -257,6 +261,15 @@ func (c *changes) read(w http.ResponseWriter, r *http.Request, access Access) {
 		return
 	}
 	c.health.write(w, r, jsonAnswer(v))
+}
+
+// getSupport answers what this member gives to a supporter.
+func (c *changes) getSupport(w http.ResponseWriter, r *http.Request) {
+	if c.support == nil {
+		c.fail(w, r, Errorf(NotFound, "this member gives nothing for a supporter"))
+		return
+	}
+	c.health.write(w, r, jsonAnswer(c.support(r.Context())))
 }
 
 // getConfig answers the agreed configuration: its JSON, as Patroni does; the YAML as it was given; or both, with

@@ -154,3 +154,21 @@ func TestSalvage(t *testing.T) {
 		t.Errorf("without the token: %d", w.Code)
 	}
 }
+
+// TestSupport: for whoever has the token, over TLS.
+func TestSupport(t *testing.T) {
+	c, _ := changer(sample("pg2"), &operator{})
+	if w := send(c, "GET", "/support", ""); w.Code != 404 {
+		t.Errorf("nothing to give: %d", w.Code)
+	}
+	c.support = func(context.Context) any { return map[string]string{"member": "pg2"} }
+	if w := send(c, "GET", "/support", ""); w.Code != 200 || !strings.Contains(w.Body.String(), `"pg2"`) {
+		t.Errorf("%d %s", w.Code, w.Body)
+	}
+	if w := send(c, "GET", "/support", "", "Authorization", "Bearer wrong"); w.Code != 401 {
+		t.Errorf("without the token: %d", w.Code)
+	}
+	if !guardedPaths["/support"] {
+		t.Error("it is given without TLS")
+	}
+}

@@ -47,6 +47,10 @@ type Config struct {
 	// nil: a witness.
 	Salvage func(ctx context.Context) ([]Salvaged, error)
 
+	// Support answers GET /support on the TLS side, to whoever has a token: what this member gives to a supporter, a value for JSON without
+	// secrets. It bounds its own time. nil: there is no such path.
+	Support func(ctx context.Context) any
+
 	// Stale is how old a Status may be to be believed, by the monotonic clock. 0: 3 s, the default lease: a host that was
 	// paused for longer may have been replaced as primary.
 	Stale time.Duration
@@ -81,7 +85,7 @@ func New(cfg Config) (*Server, error) {
 	cfg.fill()
 	h := newHealth(cfg.Source, cfg.Stale, time.Now)
 	h.metrics = newMetrics(h.boards, &h.tally)
-	c := &changes{health: h, source: cfg.Source, ops: cfg.Ops, tokens: cfg.Tokens, grants: cfg.Grants, join: cfg.Join, forward: newForwarder(cfg.Others), facts: cfg.Facts, log: cfg.Log, events: cfg.Events, audit: cfg.Audit, salvage: cfg.Salvage}
+	c := &changes{health: h, source: cfg.Source, ops: cfg.Ops, tokens: cfg.Tokens, grants: cfg.Grants, join: cfg.Join, forward: newForwarder(cfg.Others), facts: cfg.Facts, log: cfg.Log, events: cfg.Events, audit: cfg.Audit, salvage: cfg.Salvage, support: cfg.Support}
 	return &Server{cfg: cfg, health: h, changes: c}, nil
 }
 

@@ -16,6 +16,7 @@ import (
 
 	"standfast/cluster"
 	"standfast/config"
+	"standfast/internal/lastlines"
 	"standfast/internal/slack"
 	"standfast/node"
 	"standfast/ops/become"
@@ -50,7 +51,8 @@ func (c *runCmd) Run(a *app) error {
 	if err := rightUser(n); err != nil {
 		return err
 	}
-	log, err := newLog(n.Log, a.stderr)
+	last := lastlines.New(keptLog)
+	log, err := newLog(n.Log, io.MultiWriter(a.stderr, last))
 	if err != nil {
 		return err
 	}
@@ -74,10 +76,15 @@ func (c *runCmd) Run(a *app) error {
 		}()
 	}
 	_ = slack.Set(timerSlack) // without it only more processor time is used
+	file, _ := a.file()       // a.node has found it
+	if whole, err := filepath.Abs(file); err == nil {
+		file = whole
+	}
 	member, err := node.New(n, log)
 	if err != nil {
 		return owned(err)
 	}
+	member.Told(file, last.Text)
 	err = owned(member.Run(ctx))
 	if errors.Is(err, node.ErrHalted) {
 		log.Info("ended", "reason", err)
@@ -90,6 +97,7 @@ func (c *runCmd) Run(a *app) error {
 		if member, err = node.New(n, log); err != nil {
 			return owned(err)
 		}
+		member.Told(file, last.Text)
 		err = owned(member.Run(ctx))
 	}
 	if c.UntilEOF {
@@ -97,6 +105,9 @@ func (c *runCmd) Run(a *app) error {
 	}
 	return err
 }
+
+// keptLog is how many bytes of its log a member can show to a supporter by itself: the journal, which has all, is not its to read.
+const keptLog = 256 << 10
 
 // timerSlack is how late a member's timers may be: what the shortest waits of all, for what PostgreSQL will show in an
 // election (2 ms), lose by the runtime's rounding anyway.

@@ -5,6 +5,7 @@ import (
 	"fmt"
 
 	"standfast/cluster"
+	"standfast/doctor/dossier"
 	"standfast/doctor/facts"
 	"standfast/doctor/gather"
 )
@@ -23,6 +24,14 @@ func (n *Node) examiner() *gather.Gatherer {
 		c.Etcd = n.etcdFacts
 	}
 	return gather.New(c)
+}
+
+// Told says where the member's file lies and how its own last lines are read, for supporters. It must come before Run.
+func (n *Node) Told(file string, log func() string) { n.file, n.lastLines = file, log }
+
+// dossier is what this host gives to a supporter.
+func (n *Node) dossier(ctx context.Context) any {
+	return dossier.Host{Node: n.cfg, File: n.file, Version: n.version, Log: n.lastLines}.Collect(ctx)
 }
 
 // etcdFacts asks this member's own etcd.

@@ -40,6 +40,9 @@ type Node struct {
 	version string
 	started time.Time
 
+	file      string        // this member's; see Told
+	lastLines func() string // of log
+
 	agreed agreed
 	store  *store.Cluster
 	etcd   *etcd

@@ -153,7 +153,7 @@ func (n *Node) openAPI() error {
 		Stale: time.Duration(n.agreed.get().Lease),
 		Join:  n.desk(), Others: n.tls.client, Events: &n.events, Audit: n.audit, Salvage: n.salvage(),
 		Facts:  func(ctx context.Context, brief bool) (any, error) { return examiner.Gather(ctx, brief) },
-		Tokens: n.tokens(want), Grants: n,
+		Tokens: n.tokens(want), Grants: n, Support: n.dossier,
 	})
 	if err != nil {
 		return err
