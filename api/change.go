@@ -70,6 +70,7 @@ type changes struct {
 	log     *slog.Logger
 
 	events    Events        // nil: none
+	logs      Logs          // nil: none
 	audit     func(Audited) // nil: nobody
 	salvage   func(ctx context.Context) ([]Salvaged, error)
 	support   func(ctx context.Context) any
@@ -78,7 +79,7 @@ type changes struct {
 }
 
 // guardedPaths are read with the token only, over TLS.
-var guardedPaths = map[string]bool{"/config": true, "/events": true, "/salvage": true, "/support": true, "/tokens": true, "/ui/operator": true}
+var guardedPaths = map[string]bool{"/config": true, "/events": true, "/logs": true, "/salvage": true, "/support": true, "/tokens": true, "/ui/operator": true}
 
 // Audited is one change that an operator asked for.
 type Audited struct {
@@ -244,6 +245,9 @@ func (c *changes) read(w http.ResponseWriter, r *http.Request, access Access) {
 		return
 	case "/events":
 		c.getEvents(w, r)
+		return
+	case "/logs":
+		c.getLogs(w, r)
 		return
 	case "/tokens":
 		c.getGrants(w, r)

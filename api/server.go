@@ -35,6 +35,9 @@ type Config struct {
 	// Events are what GET /events on the TLS side tells, to whoever has a token; nil: nothing.
 	Events Events
 
+	// Logs are what GET /logs on the TLS side tells, to whoever has a token that may change something; nil: nothing.
+	Logs Logs
+
 	// Audit is told of every change that was asked for with a token, once it has ended. It must not block; nil: nobody is told.
 	Audit func(Audited)
 
@@ -85,7 +88,7 @@ func New(cfg Config) (*Server, error) {
 	cfg.fill()
 	h := newHealth(cfg.Source, cfg.Stale, time.Now)
 	h.metrics = newMetrics(h.boards, &h.tally)
-	c := &changes{health: h, source: cfg.Source, ops: cfg.Ops, tokens: cfg.Tokens, grants: cfg.Grants, join: cfg.Join, forward: newForwarder(cfg.Others), facts: cfg.Facts, log: cfg.Log, events: cfg.Events, audit: cfg.Audit, salvage: cfg.Salvage, support: cfg.Support}
+	c := &changes{health: h, source: cfg.Source, ops: cfg.Ops, tokens: cfg.Tokens, grants: cfg.Grants, join: cfg.Join, forward: newForwarder(cfg.Others), facts: cfg.Facts, log: cfg.Log, events: cfg.Events, logs: cfg.Logs, audit: cfg.Audit, salvage: cfg.Salvage, support: cfg.Support}
 	return &Server{cfg: cfg, health: h, changes: c}, nil
 }
 

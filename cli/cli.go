@@ -27,6 +27,7 @@ type commands struct {
 	Status     statusCmd     `cmd:"" help:"Show who is primary and how every member is." group:"Look"`
 	History    historyCmd    `cmd:"" help:"Show every change of primary, with reasons." group:"Look"`
 	Events     eventsCmd     `cmd:"" help:"Show what happened, or follow it." group:"Look"`
+	Logs       logsCmd       `cmd:"" help:"Show the logs of all members by time, or follow them." group:"Look"`
 	Whatif     whatifCmd     `cmd:"" help:"Say what a fault would lead to, without making it." group:"Look"`
 	Doctor     doctorCmd     `cmd:"" help:"Look for what is wrong, and say why and what to type." group:"Look"`
 	Check      checkCmd      `cmd:"" help:"One line and an exit code, for Nagios, Icinga and their like." group:"Look"`

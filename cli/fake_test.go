@@ -135,6 +135,22 @@ func (f *fake) events(name string) api.Events {
 	return b
 }
 
+// logged is what a member's logs hold.
+type logged string
+
+func (name logged) Lines(api.LogMark) ([]api.LogLine, api.LogMark, error) {
+	second := int(name[2] - '0')
+	at := time.Date(2026, 1, 2, 0, 0, second, 0, time.UTC)
+	line := func(after time.Duration, source api.LogSource, level, text string) api.LogLine {
+		return api.LogLine{At: at.Add(after), Member: string(name), Source: source, Level: level, Text: text}
+	}
+	return []api.LogLine{
+		line(0, api.LogAgent, "info", "standfast starts"),
+		line(10*time.Second, api.LogRouter, "warn", "router: sessions cut sessions=3"),
+		line(20*time.Second, api.LogPostgres, "error", "[7] ERROR:  no\x1b[2J\n\tHINT"),
+	}, api.LogMark{}, nil
+}
+
 // salvage is what pg2 keeps of its time as a primary.
 func (f *fake) salvage(name string) func(context.Context) ([]api.Salvaged, error) {
 	at := time.Date(2026, 1, 2, 0, 0, 0, 0, time.UTC)

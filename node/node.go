@@ -22,6 +22,7 @@ import (
 	"standfast/cluster"
 	"standfast/config"
 	"standfast/events"
+	"standfast/logs"
 	"standfast/notify"
 	"standfast/postgres"
 	"standfast/recovery"
@@ -61,7 +62,8 @@ type Node struct {
 	events    events.Book
 	keeper    *events.Keeper
 	outward   *notify.Notifier
-	watched   watched // the agent's loop only
+	lines     logs.Ring // what this member logs
+	watched   watched   // the agent's loop only
 
 	over        *recovery.Over // this host's cluster was founded anew elsewhere: nothing of the below runs but the API
 	members     atomic.Pointer[[]cluster.Member]
@@ -101,8 +103,9 @@ type Node struct {
 // New prepares the member: it reads certificates and secrets, finds PostgreSQL and opens its ports, so that whatever is
 // wrong with the host is told before anything runs.
 func New(cfg config.Node, log *slog.Logger) (*Node, error) {
-	n := &Node{cfg: cfg, log: log, version: Version, started: time.Now(), kick: make(chan struct{}, 1), impostors: make(chan struct{}, 1)}
-	n.agreed.log, n.agreed.cfg = log, cfg.Bootstrap
+	n := &Node{cfg: cfg, version: Version, started: time.Now(), kick: make(chan struct{}, 1), impostors: make(chan struct{}, 1)}
+	n.log = slog.New(n.lines.Tee(log.Handler()))
+	n.agreed.log, n.agreed.cfg = n.log, cfg.Bootstrap
 	founders := make([]cluster.Member, 0, len(cfg.Members))
 	for _, m := range cfg.Members {
 		founders = append(founders, m.Member())

@@ -18,6 +18,7 @@ import (
 	"standfast/beat"
 	"standfast/cluster"
 	"standfast/config"
+	"standfast/logs"
 	"standfast/postgres"
 	"standfast/relay"
 	"standfast/router"
@@ -88,7 +89,7 @@ func (n *Node) postgresConfig() postgres.Config {
 	return postgres.Config{
 		Name: n.cfg.Name, BinDir: n.cfg.Postgres.BinDir, DataDir: n.cfg.Postgres.DataDir, WALDir: n.cfg.Postgres.WALDir,
 		SocketDir: n.runDir(), Listen: n.cfg.ListenHost(), Port: n.cfg.Self().Ports.Postgres,
-		LogFile: filepath.Join(n.cfg.StateDir, "log", "postgresql.log"), Superuser: "postgres",
+		LogFile: n.postgresLog(), Superuser: "postgres",
 		RelayDir: n.relayDir(), RelayPort: n.cfg.Self().Ports.Postgres,
 		CA: n.tls.files.CA, Cert: n.tls.files.Cert, Key: n.tls.files.Key,
 		Parameters: parameters(c), HBA: c.PostgreSQL.HBA, Ident: c.PostgreSQL.Ident, Slots: slots(c), ReplicationClients: replicationClients(c),
@@ -151,7 +152,7 @@ func (n *Node) openAPI() error {
 		Health: []string{n.cfg.ListenAt(ports.Health)}, Admin: []string{n.cfg.ListenAt(ports.Admin)},
 		TLS: n.tls.open, Source: n, Ops: n, Log: n.log.With("part", "api"),
 		Stale: time.Duration(n.agreed.get().Lease),
-		Join:  n.desk(), Others: n.tls.client, Events: &n.events, Audit: n.audit, Salvage: n.salvage(),
+		Join:  n.desk(), Others: n.tls.client, Events: &n.events, Logs: n.logs(), Audit: n.audit, Salvage: n.salvage(),
 		Facts:  func(ctx context.Context, brief bool) (any, error) { return examiner.Gather(ctx, brief) },
 		Tokens: n.tokens(want), Grants: n, Support: n.dossier,
 	})
@@ -162,6 +163,17 @@ func (n *Node) openAPI() error {
 		return fmt.Errorf("%w (ports.health and ports.admin in the member's file)", err)
 	}
 	return nil
+}
+
+func (n *Node) postgresLog() string { return filepath.Join(n.cfg.StateDir, "log", "postgresql.log") }
+
+// logs are this member's, for whoever reads those of all.
+func (n *Node) logs() *logs.Member {
+	m := &logs.Member{Name: n.cfg.Name, Ring: &n.lines}
+	if n.data() {
+		m.File = n.postgresLog()
+	}
+	return m
 }
 
 func (n *Node) openAgent() error {
