@@ -377,6 +377,10 @@ func (a *Agent) feedGuard(v cluster.View) {
 		_ = a.cfg.Guard.Disarm()
 		return
 	}
+	if decide.Unclaimed(v) {
+		_ = a.cfg.Guard.Disarm() // no cluster answers for it yet
+		return
+	}
 	within := v.Settings.Lease
 	switch {
 	case a.mayServe(v):

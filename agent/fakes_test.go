@@ -141,6 +141,8 @@ func (p *fakePostgres) Data(context.Context) (cluster.DataState, string, error) 
 	return p.data, p.id, p.dataErr
 }
 
+func (p *fakePostgres) InPlace() bool { return false }
+
 func (p *fakePostgres) Adopt(context.Context) (bool, error) { return p.Running() }
 
 func (p *fakePostgres) Observe(ctx context.Context) (postgres.Observation, error) {

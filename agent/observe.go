@@ -355,7 +355,11 @@ func (a *Agent) leasePace(quiet bool) time.Duration {
 func (a *Agent) renewed(t cluster.Term, sent time.Time) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	a.leaseFrom, a.leaseTerm, a.storeOKAt = sent, t, time.Now()
+	a.storeOKAt = time.Now()
+	if t < a.leaseTerm {
+		return // asked before this member's own write, and answered after it
+	}
+	a.leaseFrom, a.leaseTerm = sent, t
 }
 
 // Observation is the newest answer of this member's server.

@@ -15,6 +15,7 @@ type Postgres interface {
 	Observe(ctx context.Context) (postgres.Observation, error)
 	Running() (bool, error)     // a postmaster or any process of it lives
 	StandbyData() (bool, error) // the data directory is marked as a standby's
+	InPlace() bool              // it runs as something else started it, and was taken over
 	Exited() <-chan struct{}
 	Ping(ctx context.Context) error
 	WriteProbe(ctx context.Context) error

@@ -36,6 +36,7 @@ func (a *Agent) startOver() {
 	a.state, a.unsettled, a.electingSince = nil, 0, 0
 	a.mu.Lock()
 	a.written, a.unknown, a.known, a.reported = nil, 0, 0, cluster.Report{}
+	a.leaseFrom, a.leaseTerm = time.Time{}, 0
 	a.mu.Unlock()
 }
 

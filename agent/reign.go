@@ -20,6 +20,8 @@ func (a *Agent) recordReign(v cluster.View) {
 		e.OutageMS = s.Steps[len(s.Steps)-1].At - s.Steps[0].At
 	}
 	switch {
+	case s.Term == 1 && v.Postgres.InPlace:
+		e.Kind = "adoption"
 	case s.Term == 1, s.Steps[0].Name == "founded": // on restored data it begins as an election, in a later term
 		e.Kind = "bootstrap"
 	case s.Force:

@@ -65,7 +65,7 @@ func (a *Agent) view() cluster.View {
 
 func (a *Agent) viewPostgres(s seen) cluster.Postgres {
 	p := s.pg
-	p.Running = s.running
+	p.Running, p.InPlace = s.running, s.running && a.cfg.Postgres.InPlace()
 	if !p.Running {
 		p.Up = false
 	}

@@ -38,7 +38,7 @@ type State struct {
 	Last string `json:"last,omitempty"`
 
 	// Solo lets commits do without a copy until enough members stream for the first time: the cluster was founded anew from one
-	// survivor, and there is nobody yet who could hold a copy.
+	// survivor, or made of a primary that ran, and there is nobody yet who could hold a copy.
 	Solo bool `json:"solo,omitempty"`
 
 	// Halt: the cluster was shut down by an operator, in order. Nobody is elected and no server runs until a member that was started

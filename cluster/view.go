@@ -67,6 +67,7 @@ type Postgres struct {
 	Running  bool     // a postmaster or any process of it lives
 	Up       bool     // it answers queries
 	Recovery bool     // it is a standby
+	InPlace  bool     // it runs as something else started it: a primary of before this cluster, taken over without a restart
 	Stalled  string   // why it must be given up though it runs: it does not answer, its writes hang or fail; "" if well
 	Position Position // standby: timeline of the last flushed WAL and max(received, replayed); primary: flushed
 	Replayed LSN      // standby: end of the last record replayed

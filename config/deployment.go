@@ -32,6 +32,7 @@ type Deployment struct {
 
 	SSH          SSH           `yaml:"ssh"`
 	PostgreSQL   int           `yaml:"postgresql"` // major version; 0: the distribution's own
+	DataDir      string        `yaml:"data_dir"`   // of every host's PostgreSQL; "": below Standfast's own directory
 	Repository   Repository    `yaml:"repository"`
 	Packages     []string      `yaml:"packages"` // more that every host with PostgreSQL gets
 	Applications []Application `yaml:"applications"`
@@ -139,6 +140,7 @@ func (d Deployment) Node(name string) Node {
 	if d.PostgreSQL != 0 {
 		n.Postgres.BinDir = strconv.Itoa(d.PostgreSQL)
 	}
+	n.Postgres.DataDir = d.DataDir
 	n.fit(d.text)
 	n.Bootstrap.PostgreSQL.HBA = slices.Concat(n.Bootstrap.PostgreSQL.HBA, d.admissions())
 	return n
@@ -227,8 +229,8 @@ func (d Deployment) render(name string, join bool) ([]byte, error) {
 		members = append(members, h.Member())
 	}
 	doc = append(doc, yaml.MapItem{Key: "members", Value: members})
-	if d.PostgreSQL != 0 {
-		doc = append(doc, yaml.MapItem{Key: "postgres", Value: yaml.MapSlice{{Key: "bin_dir", Value: Text(strconv.Itoa(d.PostgreSQL))}}})
+	if places := d.places(); len(places) > 0 {
+		doc = append(doc, yaml.MapItem{Key: "postgres", Value: places})
 	}
 	body, err := yaml.MarshalWithOptions(doc, yaml.IndentSequence(true))
 	if err != nil {
@@ -240,6 +242,17 @@ func (d Deployment) render(name string, join bool) ([]byte, error) {
 		return withHBA(text, slices.Concat(d.Bootstrap.PostgreSQL.HBA, lines))
 	}
 	return text, nil
+}
+
+// places say where the parts of a member's PostgreSQL lie.
+func (d Deployment) places() (out yaml.MapSlice) {
+	if d.PostgreSQL != 0 {
+		out = append(out, yaml.MapItem{Key: "bin_dir", Value: Text(strconv.Itoa(d.PostgreSQL))})
+	}
+	if d.DataDir != "" {
+		out = append(out, yaml.MapItem{Key: "data_dir", Value: d.DataDir})
+	}
+	return out
 }
 
 // sections are cluster.yml's copied parts, as they were written.

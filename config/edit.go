@@ -200,7 +200,7 @@ func setIn(m *ast.MappingNode, path []string, value string) error {
 			}
 			return v.Replace(below)
 		}
-		fresh, err := entry(path, value, v.Key.GetToken().Position.Column)
+		fresh, err := entry(path, value, v.Key.GetToken().Position.Column, m.IsFlowStyle)
 		if err != nil {
 			return err
 		}
@@ -215,7 +215,7 @@ func setIn(m *ast.MappingNode, path []string, value string) error {
 	if len(m.Values) > 0 {
 		column = m.Values[0].Key.GetToken().Position.Column
 	}
-	fresh, err := entry(path, value, column)
+	fresh, err := entry(path, value, column, m.IsFlowStyle)
 	if err == nil {
 		m.Values = append(m.Values, fresh)
 	}
@@ -232,9 +232,9 @@ func keepComments(old, fresh *ast.MappingValueNode) {
 	}
 }
 
-// entry parses "a:\n  b: value" and moves it to the column it will stand in.
-func entry(path []string, value string, column int) (*ast.MappingValueNode, error) {
-	node, err := yaml.ValueToNode(tree(path, value))
+// entry parses "a:\n  b: value" and moves it to the column it will stand in. Within braces it has to be in braces too.
+func entry(path []string, value string, column int, flow bool) (*ast.MappingValueNode, error) {
+	node, err := yaml.ValueToNode(tree(path, value), yaml.Flow(flow))
 	if err != nil {
 		return nil, err
 	}
@@ -246,12 +246,25 @@ func entry(path []string, value string, column int) (*ast.MappingValueNode, erro
 	return m.Values[0], nil
 }
 
+// quoting has the texts of a list quoted where they need it: within braces a comma would end them.
+func quoting(v any) any {
+	switch v := v.(type) {
+	case string:
+		return Text(v)
+	case []any:
+		for i := range v {
+			v[i] = quoting(v[i])
+		}
+	}
+	return v
+}
+
 func tree(path []string, value string) any {
 	var v any = Text(value)
 	if strings.HasPrefix(value, "[") || value == "true" || value == "false" {
 		var parsed any
 		if yaml.Unmarshal([]byte(value), &parsed) == nil {
-			v = parsed
+			v = quoting(parsed)
 		}
 	}
 	for i := len(path) - 1; i >= 0; i-- {

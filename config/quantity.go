@@ -113,7 +113,7 @@ func (z *Size) UnmarshalYAML(b []byte) error {
 type Text string
 
 // plain is a text that every YAML reader takes for itself when it stands there without quotes.
-var plain = regexp.MustCompile(`^[A-Za-z0-9](?:[A-Za-z0-9_./%, -]*[A-Za-z0-9_./%])?$`)
+var plain = regexp.MustCompile(`^[A-Za-z0-9](?:[A-Za-z0-9_./% -]*[A-Za-z0-9_./%])?$`)
 
 // MarshalYAML writes plain scalars plainly and quotes the rest, by itself: the encoder writes a text that begins with "? "
 // without quotes, which is then read as a key.

@@ -8,6 +8,7 @@
 //   - suspect.go   who is missing, and when an election begins (CAS 1)
 //   - elect.go     reports, and the choice of the winner with its rule (CAS 2)
 //   - reign.go     promotion, the published fork (CAS 3), admission of clients, leases
+//   - adopt.go     the first term of a primary that ran before there was a cluster
 //   - epoch.go     a member of a founding that is over: ends what it runs
 //   - rule.go      changes of the commit rule under a reigning primary
 //   - follow.go    standbys: start, attach, rewind, clone
@@ -31,6 +32,12 @@ func Decide(v cluster.View) []cluster.Action {
 		return nil // another cluster's data: neither started nor touched
 	}
 	if v.State == nil {
+		if v.Postgres.InPlace {
+			// While the store answers, the record that others know of already is on its way here.
+			if acts := takeOver(v); acts != nil || Unclaimed(v) || v.StoreOK {
+				return acts
+			}
+		}
 		if acts := orphaned(v); acts != nil {
 			return acts
 		}

@@ -104,7 +104,11 @@ func takeOffice(v cluster.View) []cluster.Action {
 	case !p.Running && s.SystemID != "":
 		return startUnlessFailed(v)
 	case p.Up && p.Position.Timeline == s.Timeline:
-		next := s.Next("promoted", v.Self, v.Wall)
+		done := "promoted"
+		if p.InPlace {
+			done = "goes on as it ran"
+		}
+		next := s.Next(done, v.Self, v.Wall)
 		next.Phase, next.Fork, next.History, next.SystemID = cluster.Reigning, p.Fork, p.History, p.SystemID
 		return []cluster.Action{cluster.Write{Cause: "publish the fork", Next: next}}
 	}

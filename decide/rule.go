@@ -104,8 +104,9 @@ func keepers(v cluster.View) []string {
 	return of
 }
 
-// wantedCopies is k: as configured, but 0 when durability is asynchronous, while a cluster founded anew from one survivor has not
-// had enough members that stream yet, or when a single copy is allowed and no other has streamed for the lease. Where it fell to 0 it rises again as soon as enough members stream.
+// wantedCopies is k: as configured, but 0 when durability is asynchronous, while a cluster founded anew from one survivor, or made of
+// a primary that ran, has not had enough members that stream yet, or when a single copy is allowed and no other has streamed for the
+// lease. Where it fell to 0 it rises again as soon as enough members stream.
 func wantedCopies(v cluster.View) int {
 	set := v.Settings
 	if set.Durability == cluster.Async {

@@ -255,6 +255,8 @@ func (p *parser) state(v *cluster.View) {
 			s.Force = true
 		case "unfounded":
 			s.SystemID = ""
+		case "solo", "sound":
+			s.Solo = k == "solo"
 		}
 	}
 	v.State = &s
@@ -273,6 +275,10 @@ func (p *parser) postgres(v *cluster.View) {
 			g.Running, g.Up, g.Recovery, g.Ready = true, true, true, true
 		case "primary":
 			g.Running, g.Up, g.Recovery = true, true, false
+		case "in_place":
+			g.Running, g.Up, g.Recovery, g.InPlace, v.StoreOK = true, true, false, true, true
+		case "out_of_store":
+			v.StoreOK = false
 		case "dead":
 			g.Running, g.Up = false, false
 		case "data":
@@ -337,6 +343,8 @@ func (p *parser) peer(v *cluster.View, name string) {
 			x.Beat.Admitted = cluster.Term(p.number(k))
 		case "needs_out":
 			x.Beat.NeedsOut = true
+		case "here":
+			x.Beat.NeedsOut, x.Beat.Data = false, cluster.DataReady
 		case "data":
 			x.Beat.Data = cluster.DataState(val)
 		case "at":
@@ -363,6 +371,9 @@ func describe(acts []cluster.Action) []string {
 				if x.v != "" {
 					s += ", " + x.k + " " + x.v
 				}
+			}
+			if n.Solo {
+				s += ", solo"
 			}
 		}
 		out = append(out, s)

@@ -50,6 +50,9 @@ func (s *Server) Adopt(ctx context.Context) (bool, error) {
 		return false, errors.Join(err, s.KillAll(ctx))
 	}
 	if !c.startedHere(pid) {
+		if took, err := s.tookOver(w); took || err != nil {
+			return took, err
+		}
 		return true, fmt.Errorf("adopt process %d: %w", pid, ErrForeignStart)
 	}
 	return true, nil

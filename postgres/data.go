@@ -38,6 +38,7 @@ func (c Config) markers() []string {
 // mark makes it durable that the data is being made and is worth nothing until unmark.
 func (c Config) mark(work string) error {
 	var errs []error
+	_ = c.makeDir(filepath.Dir(c.DataDir)) // where it can't be made, the next place serves
 	for _, path := range c.markers() {
 		err := c.writeFile(path, []byte(work+"\n"), true)
 		if err == nil {

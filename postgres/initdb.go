@@ -148,9 +148,9 @@ func (s *Server) createRoles(ctx context.Context) error {
 		return err
 	}
 	statements := []string{
-		"create role " + pgconf.ReplicationRole + " login replication",
-		"create role " + pgconf.RewindRole + " login",
-		"create role " + pgconf.MonitorRole + " login in role pg_monitor password " + pgconf.Literal(password),
+		unlessThere(pgconf.ReplicationRole, "login replication"),
+		unlessThere(pgconf.RewindRole, "login"),
+		unlessThere(pgconf.MonitorRole, "login in role pg_monitor password "+pgconf.Literal(password)),
 	}
 	for _, f := range rewindFunctions {
 		statements = append(statements, "grant execute on function pg_catalog."+f+" to "+pgconf.RewindRole)
@@ -164,6 +164,11 @@ func (s *Server) createRoles(ctx context.Context) error {
 		}
 		return nil
 	})
+}
+
+// unlessThere makes a role, for a server that was taken over may have it from an attempt before.
+func unlessThere(role, options string) string {
+	return fmt.Sprintf("do $do$ begin if not exists (select from pg_roles where rolname = %s) then create role %s %s; end if; end $do$", pgconf.Literal(role), role, options)
 }
 
 // password reads a role's generated password, or generates it.

@@ -60,7 +60,8 @@ type Config struct {
 
 	recovers bool // it recovers to where a new cluster begins (see Recover); nobody but this package reaches it
 
-	unseen bool // started with hot_standby off: it lets nobody in before it is promoted (see promoteLowered)
+	inPlace bool // of a primary that something else started, and that was taken over as it runs (see TakeOver)
+	unseen  bool // started with hot_standby off: it lets nobody in before it is promoted (see promoteLowered)
 }
 
 // Server is one PostgreSQL of one data directory. Its methods may be called at the same time.
@@ -68,6 +69,7 @@ type Server struct {
 	mu    sync.Mutex
 	cfg   Config
 	watch *watch        // of the postmaster; nil: none known
+	taken *watch        // the one that runs as something else started it; nil: none does
 	never chan struct{} // what Exited gives while none is known
 
 	observer session // kept for Observe
@@ -113,7 +115,9 @@ func (s *Server) SetConfig(cfg Config) {
 func (s *Server) config() Config {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.cfg
+	c := s.cfg
+	c.inPlace = s.taken != nil && s.taken == s.watch && s.taken.alive()
+	return c
 }
 
 // keepParameters changes nothing but the parameters of what the next verbs work with.
@@ -151,7 +155,12 @@ func (c Config) walDir() string {
 }
 
 // confFile, hbaFile and identFile are ours and written anew at every start; the command line names them.
-func (c Config) confFile() string  { return filepath.Join(c.DataDir, "standfast.conf") }
+func (c Config) confFile() string {
+	if c.inPlace {
+		return c.inPlaceFile()
+	}
+	return filepath.Join(c.DataDir, "standfast.conf")
+}
 func (c Config) hbaFile() string   { return filepath.Join(c.DataDir, "standfast_hba.conf") }
 func (c Config) identFile() string { return filepath.Join(c.DataDir, "standfast_ident.conf") }
 func (c Config) autoFile() string  { return filepath.Join(c.DataDir, "postgresql.auto.conf") }

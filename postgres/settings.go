@@ -162,6 +162,9 @@ func (c Config) confText(floors map[string]int) string {
 			m[k] = strconv.Itoa(least)
 		}
 	}
+	if c.inPlace { // the site's own file includes this one
+		return pgconf.Render("Written by Standfast; in force as long as the server runs that was taken over.", append(pgconf.Sorted(m), c.reloadable()...))
+	}
 	settings := append([]pgconf.Setting{{Name: "include_if_exists", Value: "postgresql.conf"}}, pgconf.Sorted(m)...)
 	return pgconf.Render("Written by Standfast at every start and change; edit the cluster's configuration instead.", settings)
 }
@@ -192,6 +195,9 @@ func (c Config) settle(floors map[string]int) error {
 		c.writeFile(c.hbaFile(), []byte(c.hba(false)), false),
 		c.writeFile(c.identFile(), []byte(c.ident()), false),
 	); err != nil {
+		return err
+	}
+	if err := removeFile(c.inPlaceFile()); err != nil {
 		return err
 	}
 	text, err := os.ReadFile(c.autoFile())

@@ -108,6 +108,10 @@ func (a *agent) tick() {
 // feed keeps the guard from acting. Where nothing but the lease binds a primary to others' consent, or nothing is known
 // yet, it counts from the newest store check of this life that succeeded, from when that was sent.
 func (a *agent) feed() {
+	if decide.Unclaimed(a.view()) {
+		a.h.fed = a.w.now // no cluster answers for what runs yet
+		return
+	}
 	s := a.h.pg
 	alone := a.state == nil && !decide.MayServe(a.view()) || a.state != nil && a.state.Rule.K == 0
 	if s == nil || s.dead || s.recovery || !alone || a.w.flaw(FedRegardless) {

@@ -51,6 +51,8 @@ func five(p Plan) Plan { p.Data, p.Copies = 5, 2; return p }
 
 func async(p Plan) Plan { p.Durability = cluster.Async; return p }
 
+func adopted(p Plan) Plan { p.Adopted = true; return p }
+
 var (
 	crashes   = scene(700*ms, "power-primary", "power", "pause", "postmaster", "isolate", "cut-pair", "slow", "stream")
 	pauses    = scene(700*ms, "pause-primary", "pause", "agent-pause", "isolate-primary", "slow", "cut-pair", "agent-kill", "disk-hangs")
@@ -300,7 +302,7 @@ func TestMutants(t *testing.T) {
 
 // TestScenes plays the mutants' plans with nothing broken.
 func TestScenes(t *testing.T) {
-	for _, p := range []Plan{crashes, pauses, changes, splits, frozen, dials, outages, five(splits), five(patchy), async(splits), entries, five(revenants), turns, amid, five(entering), late} {
+	for _, p := range []Plan{crashes, pauses, changes, splits, frozen, dials, outages, five(splits), five(patchy), async(splits), entries, five(revenants), turns, amid, five(entering), late, adopted(splits), adopted(crashes), five(adopted(pauses))} {
 		for seed := range uint64(*scenesFlag) {
 			c := Config{Seed: seed + 1, Plan: p, Brain: sound}
 			if o := Run(c); o.Violation != nil {

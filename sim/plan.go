@@ -16,6 +16,7 @@ type Plan struct {
 	Copies        int
 	Durability    cluster.Durability
 	Single        bool // allow_single_copy
+	Adopted       bool // the cluster is made of a primary that ran before
 
 	Faults []string      // drawn evenly from these; a fault named twice is drawn twice as often
 	Every  time.Duration // mean time between two faults
@@ -54,7 +55,9 @@ func Ordinary(seed uint64) Plan {
 	case 3:
 		p.Single = true
 	}
-	if rng.IntN(10) == 0 {
+	if rng.IntN(6) == 0 {
+		p.Adopted = true // what happens to its server before it is founded is no affair of a cluster's
+	} else if rng.IntN(10) == 0 {
 		p.Start = 0 // the founding, too, is disturbed
 	}
 	if rng.IntN(3) == 0 {

@@ -14,6 +14,7 @@ type server struct {
 	orphan   bool // the postmaster is dead, its children live on
 	stopping bool // a fast stop is under way: no sessions any more
 	recovery bool
+	inPlace  bool // something else started it, before there was a cluster
 	up       bool
 
 	// As a primary.
@@ -69,6 +70,16 @@ func (h *host) startStandby() *server {
 		s.replay()
 	})
 	return s
+}
+
+// runs has a primary run on the host that something else started, for which clients wait on nobody, and that has failed over before.
+func (h *host) runs() {
+	before := &branch{tl: 2, system: h.name}
+	root := (*rec)(nil).after(before, 0)
+	br := root.forkTo(3)
+	h.disk.data, h.disk.wal, h.disk.highest, h.disk.names = cluster.DataReady, root.after(br, 100), 3, cluster.NewRule(0)
+	h.pg = &server{h: h, up: true, inPlace: true, br: br, insert: h.disk.wal, visible: h.disk.wal, conf: h.disk.names, term: 1, hba: true}
+	h.w.truth.promoted(h.pg, false)
 }
 
 // event wakes the agent: something about the server changed.

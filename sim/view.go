@@ -72,6 +72,7 @@ func (a *agent) postgres() cluster.Postgres {
 		p.Recovery = h.zombie && s != nil && s.recovery
 		return p
 	}
+	p.InPlace = s.inPlace
 	p.Running, p.Up, p.Recovery, p.Ready = true, s.up && !s.stopping, s.recovery, s.recovery && s.up
 	if h.stalled && a.w.now-h.stalledSince > 300*ms {
 		p.Stalled = "its writes hang"

@@ -114,6 +114,9 @@ func (w *world) build() {
 	for _, h := range w.hosts {
 		h.boot()
 	}
+	if w.plan.Adopted {
+		w.hosts[0].runs()
+	}
 	for i := range w.plan.Clients {
 		w.clients = append(w.clients, newClient(w, i))
 	}

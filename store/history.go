@@ -28,7 +28,7 @@ type Entry struct {
 	Old       string           `json:"old,omitempty"`       // of the term before; "" if there was none
 	Reason    string           `json:"reason"`              // a sentence
 	By        string           `json:"by"`                  // the member that began the term
-	Kind      string           `json:"kind,omitempty"`      // bootstrap, failover, switchover, forced
+	Kind      string           `json:"kind,omitempty"`      // bootstrap, adoption, failover, switchover, forced
 	Fork      cluster.LSN      `json:"fork,omitempty"`      // where Timeline begins
 	Steps     []cluster.Step   `json:"steps,omitempty"`     // in their order
 	OutageMS  int64            `json:"outage_ms,omitempty"` // from the first step to clients being admitted, milliseconds
