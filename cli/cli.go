@@ -48,6 +48,7 @@ type commands struct {
 	Plan       planCmd       `cmd:"" help:"Look at the hosts that a cluster is to be made of; change nothing." group:"Set up"`
 	Bundle     bundleCmd     `cmd:"" help:"Make one file of all that hosts without a mirror need." group:"Set up"`
 	Deploy     deployCmd     `cmd:"" aliases:"apply" help:"Make a running cluster of bare hosts, over ssh." group:"Set up"`
+	Adopt      adoptCmd      `cmd:"" help:"Make a cluster of PostgreSQL that runs already, over ssh, without restarting the primary." group:"Set up"`
 	Validate   validateCmd   `cmd:"" help:"Prove that a deployed cluster is as it should be; on request, by a failover." group:"Set up"`
 	Backup     backupCmd     `cmd:"" help:"Make, list and verify backups." group:"Change"`
 	Restore    restoreCmd    `cmd:"" help:"Make the first member of a new cluster of a backup." group:"Set up"`

@@ -1,14 +1,20 @@
 package cli
 
 import (
+	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"io"
+	"os"
 	"os/signal"
 	"syscall"
+	"time"
 
+	"standfast/config"
 	"standfast/deploy/probe"
 	"standfast/guard"
+	"standfast/node"
 	"standfast/postgres"
 	"standfast/store/embed"
 )
@@ -37,6 +43,12 @@ func runHidden(args []string, stdin io.Reader, stdout, stderr io.Writer) (code i
 		}
 		fmt.Fprintf(stderr, "standfast postgres: %v\n", postgres.Launch(args[1]))
 		return int(Failed), true
+	case "server":
+		if err := server(args[1:]); err != nil {
+			fmt.Fprintf(stderr, "standfast server: %v\n", err)
+			return int(Failed), true
+		}
+		return int(OK), true
 	case "etcd":
 		if len(args) != 2 {
 			fmt.Fprintln(stderr, "standfast etcd: this is started by standfast run, with the path of its configuration")
@@ -51,4 +63,25 @@ func runHidden(args []string, stdin io.Reader, stdout, stderr io.Writer) (code i
 		return int(OK), true
 	}
 	return 0, false
+}
+
+// takeTime bounds what server does to a PostgreSQL that runs.
+const takeTime = time.Minute
+
+// server is what standfast adopt runs on a host, as the user that PostgreSQL runs as, before the agent there starts or after it stopped.
+func server(args []string) error {
+	verbs := map[string]func(context.Context, config.Node) error{"take-over": node.TakeOver, "give-back": node.GiveBack}
+	if len(args) != 1 || verbs[args[0]] == nil {
+		return errors.New("this is run by standfast adopt, with take-over or give-back")
+	}
+	cfg, err := config.LoadNode(cmp.Or(os.Getenv("STANDFAST_CONFIG"), config.DefaultPath), os.Environ(), nil)
+	if err != nil {
+		return err
+	}
+	if err := rightUser(cfg); err != nil {
+		return err
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), takeTime)
+	defer cancel()
+	return verbs[args[0]](ctx, cfg)
 }

@@ -99,7 +99,7 @@ func why(e api.Entry) string {
 
 // outText: before a cluster is founded nobody writes, so its first term interrupted nothing.
 func outText(e api.Entry) string {
-	if e.OutageMS == 0 || e.Kind == "bootstrap" {
+	if e.OutageMS == 0 || e.Kind == "bootstrap" || e.Kind == "adoption" {
 		return "-"
 	}
 	if e.OutageMS < 10000 {

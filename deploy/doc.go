@@ -54,6 +54,14 @@ type Machine interface {
 	RemoveMember(ctx context.Context, r api.RemoveMemberRequest) (nothing bool, err error)
 	// Stop stops services, in order, and keeps them from starting at the next boot.
 	Stop(ctx context.Context, names ...string) error
+	// Command runs a command of the installed program, as its administrator there would.
+	Command(ctx context.Context, args ...string) (string, error)
+	// Server runs a command of the installed program about the host's PostgreSQL, as the user that PostgreSQL runs as.
+	Server(ctx context.Context, args ...string) (string, error)
+	// Again starts a service as it is, whoever stopped it.
+	Again(ctx context.Context, name string) error
+	// Remove takes files and directories away, and has systemd notice; what is not there is no error.
+	Remove(ctx context.Context, paths ...string) error
 	// Version is what a program says to --version.
 	Version(ctx context.Context, program string) (string, error)
 }

@@ -147,8 +147,17 @@ func (s *Site) register(h config.Host) step {
 		Sockets: filepath.Join(n.StateDir, "run"), Logs: filepath.Join(n.StateDir, "log"),
 	}))...)
 	return step{
-		name: put.name, diff: put.diff,
+		name: put.name,
+		diff: func(ctx context.Context) ([]Diff, error) {
+			if named, err := s.keepsName(ctx, m, n.Postgres.DataDir); named || err != nil {
+				return nil, err
+			}
+			return put.diff(ctx)
+		},
 		done: func(ctx context.Context) (bool, error) {
+			if named, err := s.keepsName(ctx, m, n.Postgres.DataDir); named || err != nil {
+				return named, err
+			}
 			done, err := put.done(ctx)
 			if err != nil || !done {
 				return false, err
@@ -163,6 +172,17 @@ func (s *Site) register(h config.Host) step {
 			return m.Reload(ctx)
 		},
 	}
+}
+
+// keepsName reports whether the distribution's tools know the member's server already, by another name: it was taken over (see Adopt).
+func (s *Site) keepsName(ctx context.Context, m Machine, data string) (bool, error) {
+	a, err := m.Ask(ctx, probe.Request{Look: &probe.Look{}})
+	if err != nil {
+		return false, err
+	}
+	return slices.ContainsFunc(a.Facts.Servers, func(v probe.Server) bool {
+		return v.Name != distro.ClusterName && v.Dir == data && v.Start == "disabled"
+	}), nil
 }
 
 // refuse puts a service in the place of postgresql.service that refuses to be restarted, where that means no other cluster.

@@ -170,5 +170,9 @@ func (s *Site) whole(all map[string]*api.Status) string {
 			return fmt.Sprintf("%s is %s %s", h.Name, me.State, me.Note)
 		}
 	}
+	// A cluster that was made of a server that ran begins without: commits must not depend on one host when this is said to be done.
+	if c := all[st.Primary].Commit; c.Durability != cluster.Async && c.Rule.K == 0 {
+		return "commits do not wait for a standby yet"
+	}
 	return ""
 }

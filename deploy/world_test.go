@@ -60,7 +60,8 @@ type machine struct {
 	servers  []probe.Server
 	unit     deploy.Unit
 	starts   int
-	taken    string // by whom
+	taken    string   // by whom
+	commands []string // that were run there
 
 	installed []deploy.Packages // in order
 }
@@ -424,4 +425,24 @@ func bare(t *testing.T, dir string) (*world, *deploy.Site) {
 		w.order = append(w.order, h.Name)
 	}
 	return w, s
+}
+
+func (m *machine) Command(_ context.Context, args ...string) (string, error) {
+	return "", m.change(func() { m.commands = append(m.commands, strings.Join(args, " ")) })
+}
+
+func (m *machine) Server(ctx context.Context, args ...string) (string, error) {
+	return m.Command(ctx, args...)
+}
+
+func (m *machine) Again(_ context.Context, name string) error {
+	return m.change(func() { m.commands = append(m.commands, "start "+name) })
+}
+
+func (m *machine) Remove(_ context.Context, paths ...string) error {
+	return m.change(func() {
+		for _, p := range paths {
+			delete(m.files, p)
+		}
+	})
 }

@@ -2,6 +2,7 @@ package plan
 
 import (
 	"fmt"
+	"maps"
 	"net"
 	"net/netip"
 	"slices"
@@ -36,8 +37,8 @@ func (r *Report) host(s Site, h config.Host, f probe.Facts, skew time.Duration) 
 	r.size(h.Name, f)
 	r.clock(h.Name, skew)
 	r.names(s.Deployment, h.Name, f)
-	r.ports(h.Name, f)
-	r.servers(h, f, s.Deployment.Node(h.Name))
+	r.ports(h.Name, s.adopted(h.Name, f))
+	r.servers(h, f, s.Deployment.Node(h.Name), s.Adopts)
 	r.bundle(s, h, f)
 	r.earlier(s, h.Name, f)
 }
@@ -159,14 +160,27 @@ func (r *Report) ports(host string, f probe.Facts) {
 	r.add(Pass, host, "ports", "", "free, or Standfast's own")
 }
 
+// adopted leaves the port of a server that is taken over out of what is in the way.
+func (s Site) adopted(host string, f probe.Facts) probe.Facts {
+	if s.Adopts == "" {
+		return f
+	}
+	port := strconv.Itoa(s.Deployment.Node(host).Self().Ports.Postgres)
+	f.Ports = maps.Clone(f.Ports)
+	maps.DeleteFunc(f.Ports, func(e, why string) bool { return strings.HasSuffix(e, ":"+port) && strings.Contains(why, "postgres") })
+	return f
+}
+
 // servers looks at the distribution's clusters. Nothing is done to one that holds anything.
-func (r *Report) servers(h config.Host, f probe.Facts, n config.Node) {
+func (r *Report) servers(h config.Host, f probe.Facts, n config.Node, adopts string) {
 	port := n.Self().Ports.Postgres
 	for _, s := range f.Servers {
 		name := s.Version + "/" + s.Name
 		switch {
-		case s.Name == distro.ClusterName && s.Dir == n.Postgres.DataDir:
-			continue // the member's own
+		case adopts != "" && s.Dir == adopts && s.Port == port:
+			r.add(Pass, h.Name, "PostgreSQL", "", fmt.Sprintf("%s is taken over", name))
+		case s.Dir == n.Postgres.DataDir && (s.Name == distro.ClusterName || f.Found.Cluster == n.Cluster && s.Start == "disabled"):
+			continue // the member's own; one that was taken over keeps its name
 		case s.Name == distro.ClusterName:
 			r.add(Fail, h.Name, "PostgreSQL", fmt.Sprintf("give it another name: pg_renamecluster %s %s other", s.Version, s.Name), fmt.Sprintf("%s has the name that Standfast registers its own under", name))
 		case s.Empty && s.Start == "disabled" && !s.Online:

@@ -72,5 +72,6 @@ type Site struct {
 	Down       map[string]error // why the others can't be asked
 	Bundle     *bundle.Bundle   // what packages come from; nil: the hosts' repositories
 	CA         string           // SHA-256 of the authority's certificate that this deployment has made before, in hexadecimal; "": none
+	Adopts     string           // the data directory of the servers that are taken over; "": none are
 	Now        func() time.Time
 }

@@ -19,6 +19,7 @@ type Request struct {
 	Load   *Load      `json:"load,omitempty"`   // answered when it has ended
 	Carry  *Carry     `json:"carry,omitempty"`  // answered when it waits to be told, and done until standard input ends
 	Meet   *Meet      `json:"meet,omitempty"`   // answered when it has ended
+	Server bool       `json:"server,omitempty"` // what PostgreSQL runs there
 	Lock   string     `json:"lock,omitempty"`   // who wants the host for themselves until standard input ends
 }
 
@@ -76,6 +77,7 @@ type Answer struct {
 	Load   *Work             `json:"load,omitempty"`
 	Carry  string            `json:"carry,omitempty"` // what went wrong; "": it waits
 	Meet   *Met              `json:"meet,omitempty"`
+	Server []Existing        `json:"server,omitempty"`
 	Lock   string            `json:"lock,omitempty"` // who has it; "": who asked
 }
 

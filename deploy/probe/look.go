@@ -129,10 +129,14 @@ func address(ctx context.Context, a vip.Address) VIP {
 // ports lists what is in the way. What runs in Standfast's own services is not.
 func ports(all []Endpoint) map[string]string {
 	out := map[string]string{}
+	data := ""
+	if n, err := config.LoadNode(config.DefaultPath, nil, nil); err == nil {
+		data = n.Postgres.DataDir
+	}
 	for _, e := range all {
 		err := preflight.Port(e.Network, e.Address)
 		var taken *preflight.Taken
-		if err == nil || errors.As(err, &taken) && own(taken.By) {
+		if err == nil || errors.As(err, &taken) && own(taken.By, data) {
 			continue
 		}
 		out[e.String()] = err.Error()
@@ -143,11 +147,14 @@ func ports(all []Endpoint) map[string]string {
 var pid = regexp.MustCompile(`\(pid ([0-9]+)\)$`)
 
 // own reports whether a process, "name (pid 4711)", belongs to one of our services. Its name does not tell: etcd's is the file that the
-// agent has started it from.
-func own(process string) bool {
+// agent has started it from. A server that was taken over as it ran is the member's by its working directory, the data's.
+func own(process, data string) bool {
 	m := pid.FindStringSubmatch(process)
 	if m == nil {
 		return false
+	}
+	if at, err := os.Readlink("/proc/" + m[1] + "/cwd"); err == nil && data != "" && at == data {
+		return true
 	}
 	group, err := os.ReadFile("/proc/" + m[1] + "/cgroup")
 	return err == nil && (strings.Contains(string(group), "/"+packaging.Unit) || strings.Contains(string(group), "/"+packaging.ServerUnit))

@@ -47,6 +47,12 @@ func Main(ctx context.Context, in io.Reader, out io.Writer) error {
 		w := r.Load.work(ctx)
 		a.Load = &w
 	}
+	if r.Server {
+		var err error
+		if a.Server, err = existing(ctx); err != nil {
+			return err
+		}
+	}
 	if r.Meet != nil {
 		m := r.Meet.meet(ctx)
 		a.Meet = &m

@@ -255,6 +255,41 @@ func (m *Machine) change(ctx context.Context, what string, request any) (nothing
 	return last.Step == api.StepNothing, nil
 }
 
+// Command is the installed program's.
+func (m *Machine) Command(ctx context.Context, args ...string) (string, error) {
+	words := []string{packaging.Binary}
+	for _, a := range args {
+		words = append(words, quote(a))
+	}
+	return m.run(ctx, strings.Join(words, " "))
+}
+
+// Server is Command as postgres, with the directories that the service would have made.
+func (m *Machine) Server(ctx context.Context, args ...string) (string, error) {
+	words := []string{"cd /; exec runuser -u postgres --", packaging.Binary}
+	for _, a := range args {
+		words = append(words, quote(a))
+	}
+	dir := config.DefaultNode().StateDir
+	return m.run(ctx, fmt.Sprintf("install -d -o postgres -g postgres -m 0700 %[1]s\n%[2]s", dir, strings.Join(words, " ")))
+}
+
+// Again is systemctl start. What failed once is not held against it.
+func (m *Machine) Again(ctx context.Context, name string) error {
+	_, err := m.run(ctx, fmt.Sprintf("systemctl daemon-reload\nsystemctl reset-failed %[1]s 2>/dev/null || :\nsystemctl start %[1]s", quote(name)))
+	return err
+}
+
+// Remove takes directories too, and systemd reads its files again: some of them may have been its own.
+func (m *Machine) Remove(ctx context.Context, paths ...string) error {
+	var script strings.Builder
+	for _, p := range paths {
+		fmt.Fprintf(&script, "rm -rf %s\n", quote(p))
+	}
+	_, err := m.run(ctx, script.String()+"systemctl daemon-reload")
+	return err
+}
+
 // Version asks a program.
 func (m *Machine) Version(ctx context.Context, program string) (string, error) {
 	flag := "--version"
