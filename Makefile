@@ -86,8 +86,8 @@ bench-lab: check-go ## measure faults on whole machines, beside repmgr's and Pat
 LANES ?= 2
 
 # What of the matrix is left to "make lab", for it takes long: every process killed and stopped, faults of a standby and of the store's
-# leader, much to write, most of the pairs.
-LAB_ONLY := ^Test(KilledProcess|StoppedProcess|StruckStandby|StruckLeader|DelayedFrames|RollingPowerCycle|StandbyFarBehind|ReturnAfterManyWrites)$$
+# leader, much to write, most of the pairs, servers that are taken over, HAProxy and Keepalived.
+LAB_ONLY := ^Test(KilledProcess|StoppedProcess|StruckStandby|StruckLeader|DelayedFrames|RollingPowerCycle|StandbyFarBehind|ReturnAfterManyWrites|AdoptOneServer|ClassicPlane)$$
 
 # The whole machines are Debian 13 with PostgreSQL 17, or, with STANDFAST_NETLAB_SUITE=bookworm, Debian 12 with 15. An image is
 # made once (80 s) and kept in STANDFAST_NETLAB_CACHE, or /var/cache/standfast/netlab. Each part prints what it runs on.
@@ -104,7 +104,7 @@ e2e: check-go ## scenarios on a real cluster here, then (as root) on whole machi
 # e2e-lab is the part of e2e that one image of a Debian is for.
 e2e-lab: guard
 	$(GO) test -tags e2e -count 1 -timeout 40m -v -skip '$(LAB_ONLY)' ./test/netlab/site
-	$(GO) test -tags e2e -count 1 -timeout 30m -v ./test/netlab/deployed
+	$(GO) test -tags e2e -count 1 -timeout 30m -v -skip '$(LAB_ONLY)' ./test/netlab/deployed
 	@echo "e2e: make lab runs the whole matrix of faults on them, make soak random ones"
 
 e2e-both: ## e2e on this machine's PostgreSQL and on 17, whole machines of Debian 12 and 13 (as root)
@@ -115,7 +115,7 @@ e2e-both: ## e2e on this machine's PostgreSQL and on 17, whole machines of Debia
 lab: check-go ## every scenario on whole machines, the long ones too (as root; LABFLAGS='-run REGEXP', '-shuffle on -count 10')
 	@sh scripts/install-deps.sh lab
 	@$(MAKE) --no-print-directory guard
-	STANDFAST_NETLAB_LONG=1 $(GO) test -tags e2e -count 1 -timeout 0 -v $(LABFLAGS) ./test/netlab/site
+	STANDFAST_NETLAB_LONG=1 $(GO) test -tags e2e -count 1 -timeout 0 -v -p 1 $(LABFLAGS) ./test/netlab/site ./test/netlab/deployed
 
 # The same SEED draws the same faults. MODE=quiet, loss and overload are runs in which nobody may take over.
 soak: check-go ## random faults on whole machines for DURATION=30m, or MODE=quiet|loss|overload (as root; SEED=…)

@@ -370,7 +370,7 @@ func (w *world) get(url string) probe.Response {
 	case "replica":
 		return probe.Response{Status: status[w.founded() && i != w.primary]}
 	}
-	st := api.Status{Self: w.order[i], Store: api.Store{OK: true}}
+	st := api.Status{Self: w.order[i], Store: api.Store{OK: true}, Commit: api.Commit{Rule: cluster.NewRule(1)}}
 	for _, n := range w.agreed() {
 		m := api.Member{Member: cluster.Member{Name: n, Beat: "10.0.0.1" + n[2:] + ":8301"}, State: api.Running, Attached: true, Readable: true, InRule: true, Writable: n == w.order[w.primary]}
 		if !w.hosts[n].unit.Active {

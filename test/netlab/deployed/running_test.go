@@ -128,11 +128,11 @@ func TestAdoptOneServer(t *testing.T) {
 		t.Errorf("it is not as it was: %s", got)
 	}
 	time.Sleep(8 * time.Second) // longer than the guard would have waited
-	w.end(t, 2*time.Second)
+	w.end(t, 10*time.Second)    // on a quiet machine less than 2 s; this one may share two processors with three hosts
 
 	w = direct(t, "10.99.0.11")
 	adopted(t)
-	w.end(t, 2*time.Second)
+	w.end(t, 10*time.Second) // on a quiet machine less than 2 s; this one may share two processors with three hosts
 	whole(t)
 }
 
