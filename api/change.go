@@ -53,6 +53,7 @@ var changePaths = map[string]change{
 	"PUT /config":        {"replace config", 200, "configuration replaced", parseConfig},
 	"POST /members":      {"add member", 200, "added", parseAddMember},
 	"DELETE /members":    {"remove member", 200, "removed", parseRemoveMember},
+	"DELETE /slots":      {"drop slot", 200, "dropped", parseDropSlot},
 	"POST /tokens":       {createToken, 200, "created", parseAddGrant},
 	"DELETE /tokens":     {"revoke token", 200, "revoked", parseRevokeGrant},
 }
@@ -74,12 +75,13 @@ type changes struct {
 	audit     func(Audited) // nil: nobody
 	salvage   func(ctx context.Context) ([]Salvaged, error)
 	support   func(ctx context.Context) any
+	slots     func(ctx context.Context) ([]Slot, error)
 	salvaging sync.Mutex   // it is done for one at a time
 	followers atomic.Int32 // clients that are sent lines as they come
 }
 
 // guardedPaths are read with the token only, over TLS.
-var guardedPaths = map[string]bool{"/config": true, "/events": true, "/logs": true, "/salvage": true, "/support": true, "/tokens": true, "/ui/operator": true}
+var guardedPaths = map[string]bool{"/config": true, "/events": true, "/logs": true, "/salvage": true, "/slots": true, "/support": true, "/tokens": true, "/ui/operator": true}
 
 // Audited is one change that an operator asked for.
 type Audited struct {
@@ -254,6 +256,9 @@ func (c *changes) read(w http.ResponseWriter, r *http.Request, access Access) {
 		return
 	case "/salvage":
 		c.getSalvage(w, r)
+		return
+	case "/slots":
+		c.getSlots(w, r)
 		return
 	case "/support":
 		c.getSupport(w, r)

@@ -82,6 +82,9 @@ func (o *operator) AddMember(ctx context.Context, r AddMemberRequest, p func(Pro
 func (o *operator) RemoveMember(ctx context.Context, r RemoveMemberRequest, p func(Progress)) error {
 	return o.do(ctx, r, p)
 }
+func (o *operator) DropSlot(ctx context.Context, r DropSlotRequest, p func(Progress)) error {
+	return o.do(ctx, r, p)
+}
 func (o *operator) SetConfig(ctx context.Context, r ConfigRequest, p func(Progress)) error {
 	return o.do(ctx, r, p)
 }

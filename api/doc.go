@@ -47,6 +47,7 @@
 // On the TLS port (8443) alone, with the token:
 //
 //	/config    the agreed configuration
+//	/slots     the replication slots of the member's server, and what each is for ("standfast slots")
 //	/support   what the member gives to a supporter, without secrets ("standfast support-bundle")
 //	/facts     what the member finds out about its host and its PostgreSQL when it is examined ("standfast doctor"; ?brief=true for "standfast check")
 //

@@ -14,7 +14,7 @@ import (
 // the way; errors made with Errorf choose the HTTP status, any other is a 500. ctx ends when the client has gone
 // or the server stops: that ends the watching, and does not undo a step already taken.
 //
-// Restart, Reload, Reinitialize and RenewCertificate concern the member that is asked; the others the cluster, whichever member is asked.
+// Restart, Reload, Reinitialize, RenewCertificate and DropSlot concern the member that is asked; the others the cluster, whichever member is asked.
 type Ops interface {
 	Switchover(ctx context.Context, r SwitchoverRequest, progress func(Progress)) error
 	CancelSwitchover(ctx context.Context, r CancelRequest, progress func(Progress)) error // NotFound if none is pending
@@ -30,6 +30,7 @@ type Ops interface {
 	SetConfig(ctx context.Context, r ConfigRequest, progress func(Progress)) error // Conflict if Revision is no longer the newest
 	AddMember(ctx context.Context, r AddMemberRequest, progress func(Progress)) error
 	RemoveMember(ctx context.Context, r RemoveMemberRequest, progress func(Progress)) error
+	DropSlot(ctx context.Context, r DropSlotRequest, progress func(Progress)) error // Conflict for one that the cluster knows what it is for
 }
 
 // Progress is one step of a long operation. The last one before success is the sentence a plain client gets.

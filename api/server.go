@@ -50,6 +50,9 @@ type Config struct {
 	// nil: a witness.
 	Salvage func(ctx context.Context) ([]Salvaged, error)
 
+	// Slots answers GET /slots on the TLS side, to whoever has a token: all replication slots of this member's server. nil: a witness.
+	Slots func(ctx context.Context) ([]Slot, error)
+
 	// Support answers GET /support on the TLS side, to whoever has a token: what this member gives to a supporter, a value for JSON without
 	// secrets. It bounds its own time. nil: there is no such path.
 	Support func(ctx context.Context) any
@@ -88,7 +91,7 @@ func New(cfg Config) (*Server, error) {
 	cfg.fill()
 	h := newHealth(cfg.Source, cfg.Stale, time.Now)
 	h.metrics = newMetrics(h.boards, &h.tally)
-	c := &changes{health: h, source: cfg.Source, ops: cfg.Ops, tokens: cfg.Tokens, grants: cfg.Grants, join: cfg.Join, forward: newForwarder(cfg.Others), facts: cfg.Facts, log: cfg.Log, events: cfg.Events, logs: cfg.Logs, audit: cfg.Audit, salvage: cfg.Salvage, support: cfg.Support}
+	c := &changes{health: h, source: cfg.Source, ops: cfg.Ops, tokens: cfg.Tokens, grants: cfg.Grants, join: cfg.Join, forward: newForwarder(cfg.Others), facts: cfg.Facts, log: cfg.Log, events: cfg.Events, logs: cfg.Logs, audit: cfg.Audit, salvage: cfg.Salvage, support: cfg.Support, slots: cfg.Slots}
 	return &Server{cfg: cfg, health: h, changes: c}, nil
 }
 

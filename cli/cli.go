@@ -33,6 +33,7 @@ type commands struct {
 	Check      checkCmd      `cmd:"" help:"One line and an exit code, for Nagios, Icinga and their like." group:"Look"`
 	Salvage    salvageCmd    `cmd:"" help:"List the transactions that a member had and the cluster discarded." group:"Look"`
 	Support    supportCmd    `cmd:"" name:"support-bundle" help:"Write one archive for somebody who is to help, without secrets." group:"Look"`
+	Slots      slotsCmd      `cmd:"" help:"List the replication slots and what each is for; drop strangers' ones." group:"Look"`
 	Switchover switchoverCmd `cmd:"" help:"Hand the primary's role to another member, losing nothing." group:"Change"`
 	Failover   failoverCmd   `cmd:"" help:"Elect a new primary now, though the old one may live." group:"Change"`
 	Promote    promoteCmd    `cmd:"" help:"Elect a primary from what is left, accepting loss." group:"Change"`

@@ -131,7 +131,7 @@ func serve(ts *testscript.TestScript, f *fake, file string) {
 		Tokens: func(t string) (api.Operator, bool) {
 			return api.Operator{Name: "operator", Access: api.Admin}, t == strings.TrimSpace(string(token))
 		}, Grants: &f.grants,
-		Source: m, Ops: m, Facts: func(context.Context, bool) (any, error) { return f.facts(n.Name), nil }, Events: f.events(n.Name), Logs: logged(n.Name), Salvage: f.salvage(n.Name), Support: f.support(n, file), Log: slog.New(slog.NewTextHandler(io.Discard, nil)),
+		Source: m, Ops: m, Facts: func(context.Context, bool) (any, error) { return f.facts(n.Name), nil }, Events: f.events(n.Name), Logs: logged(n.Name), Salvage: f.salvage(n.Name), Support: f.support(n, file), Slots: func(context.Context) ([]api.Slot, error) { return f.slotsOf(n.Name), nil }, Log: slog.New(slog.NewTextHandler(io.Discard, nil)),
 	})
 	if err != nil {
 		ts.Fatalf("%v", err)

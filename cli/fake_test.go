@@ -21,7 +21,8 @@ type fake struct {
 	grants    grants
 
 	mu       sync.Mutex
-	moved    string // the primary after a change
+	moved    string          // the primary after a change
+	dropped  map[string]bool // on these members
 	yaml     string
 	revision int64
 }
@@ -120,6 +121,44 @@ func (m *member) RemoveMember(_ context.Context, r api.RemoveMemberRequest, say 
 		return api.Errorf(api.Conflict, "pg1 is the primary: hand its role over first (standfast switchover)")
 	}
 	say(api.Progress{Text: r.Name + " would be removed"})
+	return nil
+}
+
+// slotsOf are on that member's server: the others' own, and on pg1 some more.
+func (f *fake) slotsOf(name string) []api.Slot {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	var out []api.Slot
+	for _, m := range []string{"pg1", "pg2", "pg3"} {
+		if m != name {
+			out = append(out, api.Slot{Member: name, Name: m, Kind: "physical", For: api.ForMember, Whose: m, Active: name == "pg1", From: 0x3000000, Status: "reserved"})
+		}
+	}
+	out = append(out, api.Slot{Member: name, Name: "barman", Kind: "physical", For: api.ForClient, Whose: "barman", From: 0x3000000, Held: 5 << 20, Status: "reserved"})
+	if name == "pg1" {
+		out = append(out, api.Slot{Member: name, Name: "orders", Kind: "logical", For: api.ForLogical, Whose: "orders", Database: "app", Plugin: "pgoutput", Active: true, Client: "sub at 10.0.0.9", From: 0x3000000, Status: "reserved"},
+			api.Slot{Member: name, Name: "busy", Kind: "physical", For: api.ForStrangers, Active: true, Client: "pg_receivewal at 10.0.0.9", From: 0x3000000, Status: "reserved"})
+	}
+	if name != "pg2" && !f.dropped[name] {
+		out = append(out, api.Slot{Member: name, Name: "old_copy", Kind: "physical", For: api.ForStrangers, From: 0x1000000, Held: 12 << 30, Status: "extended"})
+	}
+	return out
+}
+
+func (m *member) DropSlot(_ context.Context, r api.DropSlotRequest, say func(api.Progress)) error {
+	if m.condition == "declared meanwhile" {
+		return api.Errorf(api.Conflict, "the slot %s on %s is not dropped: it is a declared replication client's", r.Name, m.name)
+	}
+	if r.DryRun {
+		return nil
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.dropped == nil {
+		m.dropped = map[string]bool{}
+	}
+	m.dropped[m.name] = true
+	say(api.Progress{Text: "the slot " + r.Name + " on " + m.name + " is dropped"})
 	return nil
 }
 

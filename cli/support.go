@@ -89,7 +89,7 @@ func (a *app) pack(n config.Node, at time.Time) (*parcel, error) {
 	path, _ := a.file() // a.node has found it
 	own := dossier.Host{Node: n, File: path, Version: node.Version, Journal: true}
 	p := &parcel{at: at, red: redact.New(own.Secrets()...)}
-	p.cluster(k)
+	p.cluster(k, time.Since(at))
 	s.show(progress("asking all members for their logs and settings"))
 	p.asked(a.ctx, cl, k, n)
 	if k.Self != "" {
@@ -100,9 +100,10 @@ func (a *app) pack(n config.Node, at time.Time) (*parcel, error) {
 }
 
 // cluster adds what the doctor has found out.
-func (p *parcel) cluster(k *doctor.Case) {
+func (p *parcel) cluster(k *doctor.Case, took time.Duration) {
 	p.add("versions.txt", fmt.Sprintf("standfast %s (%s, %s/%s) wrote this\n%s", node.Version, runtime.Version(), runtime.GOOS, runtime.GOARCH, versions(k)))
 	r := doctor.Examine(k)
+	r.Took = took
 	var text bytes.Buffer
 	writeReport(&text, style{width: 100}, r, true)
 	p.add("doctor.txt", text.String())

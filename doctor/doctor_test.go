@@ -225,7 +225,7 @@ var faults = []fault{
 	{"receiver-silent", func(c *doctor.Case) { pg(c, "pg2").Receiver.Silent = 9 * time.Second }, doctor.Warning, "for 9 s"},
 	{"slot-holds-wal", func(c *doctor.Case) {
 		pg(c, "pg1").Slots = append(pg(c, "pg1").Slots, facts.Slot{Name: "old_barman", Type: "physical", Held: 5 * gb, Status: "extended"})
-	}, doctor.Warning, "select pg_drop_replication_slot('old_barman')"},
+	}, doctor.Warning, "standfast slots drop old_barman"},
 	{"slot-lost", func(c *doctor.Case) { pg(c, "pg1").Slots[1].Status = "lost" }, doctor.Critical, "reclone pg3"},
 	{"slot-undeclared", func(c *doctor.Case) {
 		pg(c, "pg1").Slots = append(pg(c, "pg1").Slots, facts.Slot{Name: "barman", Type: "physical", Active: true})

@@ -218,7 +218,7 @@ func slotHolds(c *Case) []Finding {
 			}
 			fix := []string{"bring " + s.Name + " back; it goes on from there"}
 			if !c.isMember(s.Name) {
-				fix = []string{"start whoever receives from it", "or, if it is not needed any more: " + c.sql(fmt.Sprintf("select pg_drop_replication_slot('%s')", s.Name)), "and take it out of postgresql.replication_clients or postgresql.slots if it is there: standfast config edit"}
+				fix = []string{"start whoever receives from it", "or, if it is not needed any more, take it out of postgresql.replication_clients or postgresql.slots if it is there: standfast config edit", "and if it is not: sudo standfast slots drop " + s.Name}
 			}
 			e := because("%s of WAL, status %s", size(s.Held), s.Status)
 			if p.WAL.Keep > 0 {
@@ -271,7 +271,7 @@ func foreignSlot(c *Case) []Finding {
 			continue
 		}
 		out = append(out, one(Warning, "", fmt.Sprintf("the slot %s is not declared: a failover does not keep it", s.Name), because("it is on %s only, %s", c.primary(), map[bool]string{true: "in use", false: "not in use"}[s.Active]),
-			fmt.Sprintf("standfast config set postgresql.replication_clients='[{name: %s}]'", s.Name), "or drop it: "+c.sql(fmt.Sprintf("select pg_drop_replication_slot('%s')", s.Name)))...)
+			fmt.Sprintf("standfast config set postgresql.replication_clients='[{name: %s}]'", s.Name), "or drop it: sudo standfast slots drop "+s.Name)...)
 	}
 	return out
 }

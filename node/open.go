@@ -154,7 +154,7 @@ func (n *Node) openAPI() error {
 		Stale: time.Duration(n.agreed.get().Lease),
 		Join:  n.desk(), Others: n.tls.client, Events: &n.events, Logs: n.logs(), Audit: n.audit, Salvage: n.salvage(),
 		Facts:  func(ctx context.Context, brief bool) (any, error) { return examiner.Gather(ctx, brief) },
-		Tokens: n.tokens(want), Grants: n, Support: n.dossier,
+		Tokens: n.tokens(want), Grants: n, Support: n.dossier, Slots: n.slotLister(),
 	})
 	if err != nil {
 		return err

@@ -100,6 +100,11 @@ func (c *Client) RemoveMember(ctx context.Context, r api.RemoveMemberRequest, pr
 	return c.byOthers(ctx, http.MethodDelete, r.Name, r, progress)
 }
 
+// DropSlot drops a stranger's replication slot on a member.
+func (c *Client) DropSlot(ctx context.Context, r api.DropSlotRequest, progress func(api.Progress)) error {
+	return c.memberBy(ctx, http.MethodDelete, r.Member, "/slots", r, progress)
+}
+
 // byOthers sends a change of the members to one that it does not concern: whoever goes loses its part of the store midway, whoever comes has
 // none yet.
 func (c *Client) byOthers(ctx context.Context, method, name string, request any, progress func(api.Progress)) error {
@@ -144,6 +149,10 @@ func (c *Client) anywhere(ctx context.Context, method, path string, request any,
 // member sends a change to the member itself: to the endpoint that answers by its name, or else to the address that
 // the others know it by.
 func (c *Client) member(ctx context.Context, name, path string, request any, progress func(api.Progress)) error {
+	return c.memberBy(ctx, http.MethodPost, name, path, request, progress)
+}
+
+func (c *Client) memberBy(ctx context.Context, method, name, path string, request any, progress func(api.Progress)) error {
 	if name == "" {
 		return api.Errorf(api.Invalid, "which member? name one")
 	}
@@ -161,7 +170,7 @@ func (c *Client) member(ctx context.Context, name, path string, request any, pro
 			return api.Errorf(api.Unavailable, "%s has no address for changes: %w", name, err)
 		}
 	}
-	return c.encoded(ctx, to, http.MethodPost, path, request, progress)
+	return c.encoded(ctx, to, method, path, request, progress)
 }
 
 func (c *Client) encoded(ctx context.Context, to endpoint, method, path string, request any, progress func(api.Progress)) error {

@@ -101,6 +101,9 @@ func (m *member) AddMember(ctx context.Context, r api.AddMemberRequest, p func(a
 func (m *member) RemoveMember(ctx context.Context, r api.RemoveMemberRequest, p func(api.Progress)) error {
 	return m.note(ctx, r, p)
 }
+func (m *member) DropSlot(ctx context.Context, r api.DropSlotRequest, p func(api.Progress)) error {
+	return m.note(ctx, r, p)
+}
 func (m *member) Config(context.Context, bool) (api.ClusterConfig, error) {
 	return api.ClusterConfig{Revision: 7, YAML: "lease: 3s\n", Values: json.RawMessage(`{"lease":"3s"}`)}, nil
 }

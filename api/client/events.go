@@ -1,6 +1,7 @@
 package client
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -78,6 +79,30 @@ func (c *Client) Salvage(ctx context.Context) ([]api.Salvaged, []error, error) {
 		return nil, nil, nobody(failed)
 	}
 	return slices.Concat(found...), failed, nil
+}
+
+// Slots asks every member for its replication slots, member by member, and why others did not answer. It needs the token. When none answers,
+// the error names each.
+func (c *Client) Slots(ctx context.Context) ([]api.Slot, []error, error) {
+	found, errs := make([][]api.Slot, len(c.endpoints)), make([]error, len(c.endpoints))
+	var wg sync.WaitGroup
+	for i, e := range c.endpoints {
+		wg.Go(func() {
+			errs[i] = c.get(ctx, e, "/slots", &found[i])
+			var refused *api.Error
+			if errors.As(errs[i], &refused) && refused.Kind == api.NotFound {
+				errs[i] = nil // a witness
+			}
+		})
+	}
+	wg.Wait()
+	failed := slices.DeleteFunc(errs, func(err error) bool { return err == nil })
+	if len(failed) == len(c.endpoints) {
+		return nil, nil, nobody(failed)
+	}
+	return slices.SortedFunc(slices.Values(slices.Concat(found...)), func(a, b api.Slot) int {
+		return cmp.Or(cmp.Compare(a.Member, b.Member), cmp.Compare(a.Name, b.Name))
+	}), failed, nil
 }
 
 // nobody is the error of a question that no member answered: a refusal as it is, for all refuse alike.
