@@ -99,7 +99,7 @@ func (g Grant) check(now time.Time) error {
 // needs is what a request on the TLS side asks of its token.
 func needs(r *http.Request) Access {
 	switch {
-	case r.URL.Path == "/logs":
+	case r.URL.Path == "/logs", r.URL.Path == "/support":
 		return Operate // what clients said may stand in PostgreSQL's
 	case isReading(r.Method):
 		return Read

@@ -16,7 +16,6 @@ import (
 
 	"standfast/cluster"
 	"standfast/config"
-	"standfast/internal/lastlines"
 	"standfast/internal/slack"
 	"standfast/node"
 	"standfast/ops/become"
@@ -51,8 +50,7 @@ func (c *runCmd) Run(a *app) error {
 	if err := rightUser(n); err != nil {
 		return err
 	}
-	last := lastlines.New(keptLog)
-	log, err := newLog(n.Log, io.MultiWriter(a.stderr, last))
+	log, err := newLog(n.Log, a.stderr)
 	if err != nil {
 		return err
 	}
@@ -84,7 +82,7 @@ func (c *runCmd) Run(a *app) error {
 	if err != nil {
 		return owned(err)
 	}
-	member.Told(file, last.Text)
+	member.File(file)
 	err = owned(member.Run(ctx))
 	if errors.Is(err, node.ErrHalted) {
 		log.Info("ended", "reason", err)
@@ -97,7 +95,7 @@ func (c *runCmd) Run(a *app) error {
 		if member, err = node.New(n, log); err != nil {
 			return owned(err)
 		}
-		member.Told(file, last.Text)
+		member.File(file)
 		err = owned(member.Run(ctx))
 	}
 	if c.UntilEOF {
@@ -105,9 +103,6 @@ func (c *runCmd) Run(a *app) error {
 	}
 	return err
 }
-
-// keptLog is how many bytes of its log a member can show to a supporter by itself: the journal, which has all, is not its to read.
-const keptLog = 256 << 10
 
 // timerSlack is how late a member's timers may be: what the shortest waits of all, for what PostgreSQL will show in an
 // election (2 ms), lose by the runtime's rounding anyway.

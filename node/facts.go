@@ -3,6 +3,8 @@ package node
 import (
 	"context"
 	"fmt"
+	"slices"
+	"strings"
 
 	"standfast/cluster"
 	"standfast/doctor/dossier"
@@ -26,8 +28,24 @@ func (n *Node) examiner() *gather.Gatherer {
 	return gather.New(c)
 }
 
-// Told says where the member's file lies and how its own last lines are read, for supporters. It must come before Run.
-func (n *Node) Told(file string, log func() string) { n.file, n.lastLines = file, log }
+// File says where the member's file lies, for supporters. It must come before Run.
+func (n *Node) File(path string) { n.file = path }
+
+// lastLogged is how many bytes of its own log a member gives to a supporter.
+const lastLogged = 512 << 10
+
+// lastLines is the end of what this member has logged since it was started.
+func (n *Node) lastLines() string {
+	lines, _ := n.lines.After(0)
+	var out []string
+	for size, i := 0, len(lines)-1; i >= 0 && size < lastLogged; i-- {
+		l := lines[i]
+		out = append(out, fmt.Sprintf("%s %-5s %s\n", l.At.UTC().Format("2006-01-02T15:04:05.000Z"), l.Level, l.Text))
+		size += len(out[len(out)-1])
+	}
+	slices.Reverse(out)
+	return strings.Join(out, "")
+}
 
 // dossier is what this host gives to a supporter.
 func (n *Node) dossier(ctx context.Context) any {

@@ -41,8 +41,7 @@ type Node struct {
 	version string
 	started time.Time
 
-	file      string        // this member's; see Told
-	lastLines func() string // of log
+	file string // this member's; see File
 
 	agreed agreed
 	store  *store.Cluster
