@@ -28,6 +28,7 @@ type commands struct {
 	History    historyCmd    `cmd:"" help:"Show every change of primary, with reasons." group:"Look"`
 	Events     eventsCmd     `cmd:"" help:"Show what happened, or follow it." group:"Look"`
 	Logs       logsCmd       `cmd:"" help:"Show the logs of all members by time, or follow them." group:"Look"`
+	Runbook    runbookCmd    `cmd:"" help:"Print this site's own reference card." group:"Look"`
 	Whatif     whatifCmd     `cmd:"" help:"Say what a fault would lead to, without making it." group:"Look"`
 	Doctor     doctorCmd     `cmd:"" help:"Look for what is wrong, and say why and what to type." group:"Look"`
 	Check      checkCmd      `cmd:"" help:"One line and an exit code, for Nagios, Icinga and their like." group:"Look"`

@@ -25,6 +25,8 @@ type Cluster struct {
 
 	Drained []string `yaml:"drained,omitempty"` // standbys that new sessions for reading keep away from
 
+	Contacts []string `yaml:"contacts,omitempty"` // who is to be called, for the runbook: a name and a number each
+
 	Notify     Notify     `yaml:"notify"`
 	Router     Router     `yaml:"router"`
 	PostgreSQL PostgreSQL `yaml:"postgresql"`

@@ -103,14 +103,15 @@ func TestClusterErrors(t *testing.T) {
 		"postgresql: {replication_clients: [{name: Bar-man}]}":                                              `postgresql.replication_clients: client 1: the name "Bar-man" may hold a-z, 0-9 and _ only, at most 63: it is that of a replication slot`,
 		"postgresql: {replication_clients: [{name: standfast_x}]}":                                          `postgresql.replication_clients: client 1: names that begin with standfast are Standfast's own; choose another than "standfast_x"`,
 		"postgresql: {replication_clients: [{name: a}, {name: a, role: b}]}":                                `postgresql.replication_clients: client 2: there is another slot "a" here or under postgresql.slots; choose another name`,
-		"notify: {at_least: warn}":                                                                          `notify.at_least: "warn" is not known: did you mean "warning"?`,
-		"notify: {chat: 'chat.example.org/s3cret'}":                                                         `notify.chat: can't be posted to; write an address such as https://chat.example.org/hooks/abc`,
-		"notify: {webhook: 'https://h/s3cret x'}":                                                           `notify.webhook: can't be posted to; write an address such as https://alerts.example.org/standfast`,
-		"notify: {webhook: 'ftp://h/s3cret'}":                                                               `notify.webhook: can't be posted to; write an address such as https://alerts.example.org/standfast`,
-		"notify: {webhook: 'https://h/***'}":                                                                `notify.webhook: is the address as it is shown, without what is secret in it; write the address itself`,
-		"notify: {timeout: 0s}":                                                                             `notify.timeout: must be more than 0; write 10s`,
-		"notify: {command: \"a\\nb\"}":                                                                      `notify.command: runs over several lines; write them into a script, and its path here`,
-		"postgresql: {replication_clients: [{name: a, role: standfast_replication}]}":                       `postgresql.replication_clients: client 1: the role "standfast_replication" is not the site's to use; choose another`,
+		"contacts: [a, '']":                         `contacts: entry 2 is empty or has several lines; write each as "Anna Example, on call, +49 30 123456"`,
+		"notify: {at_least: warn}":                  `notify.at_least: "warn" is not known: did you mean "warning"?`,
+		"notify: {chat: 'chat.example.org/s3cret'}": `notify.chat: can't be posted to; write an address such as https://chat.example.org/hooks/abc`,
+		"notify: {webhook: 'https://h/s3cret x'}":   `notify.webhook: can't be posted to; write an address such as https://alerts.example.org/standfast`,
+		"notify: {webhook: 'ftp://h/s3cret'}":       `notify.webhook: can't be posted to; write an address such as https://alerts.example.org/standfast`,
+		"notify: {webhook: 'https://h/***'}":        `notify.webhook: is the address as it is shown, without what is secret in it; write the address itself`,
+		"notify: {timeout: 0s}":                     `notify.timeout: must be more than 0; write 10s`,
+		"notify: {command: \"a\\nb\"}":              `notify.command: runs over several lines; write them into a script, and its path here`,
+		"postgresql: {replication_clients: [{name: a, role: standfast_replication}]}": `postgresql.replication_clients: client 1: the role "standfast_replication" is not the site's to use; choose another`,
 	} {
 		_, err := config.ParseCluster("config", []byte(text))
 		if err == nil || place.ReplaceAllString(err.Error(), "") != want { // places have tests of their own
@@ -160,7 +161,7 @@ func TestSet(t *testing.T) {
 	}
 	for key, want := range map[string]string{
 		"lease":                      `set lease: "1" is not a time; write a number with its unit, such as 700ms, 10s, 2m or 1h`,
-		"shared_buffers":             `unknown key "shared_buffers": known are durability, copies, allow_single_copy, detection, lease, agent_grace, guard_delay, anti_flap, paused_until, drained, notify, router, postgresql; PostgreSQL's own go under postgresql.parameters, as in postgresql.parameters.work_mem`,
+		"shared_buffers":             `unknown key "shared_buffers": known are durability, copies, allow_single_copy, detection, lease, agent_grace, guard_delay, anti_flap, paused_until, drained, contacts, notify, router, postgresql; PostgreSQL's own go under postgresql.parameters, as in postgresql.parameters.work_mem`,
 		"durabilty":                  `unknown key "durabilty": did you mean "durability"?`,
 		"router":                     "router holds several keys; name one of wait, read_max_lag_bytes, max_sessions, max_waiting, fast_path",
 		"lease.x":                    "lease holds a single value; there is nothing below it",

@@ -22,6 +22,9 @@ func (c Cluster) Validate() error {
 		"0 under durability quorum means that a commit may be lost with its host; set allow_single_copy: true if that is meant, or copies: 1")
 	c.validateTimes(&p)
 	c.Notify.validate(&p)
+	for i, who := range c.Contacts {
+		p.check(strings.TrimSpace(who) != "" && !strings.ContainsAny(who, "\n\r"), "contacts", "entry %d is empty or has several lines; write each as \"Anna Example, on call, +49 30 123456\"", i+1)
+	}
 	c.validateRouter(&p)
 	c.PostgreSQL.validate(&p)
 	return p.err()

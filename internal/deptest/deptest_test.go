@@ -32,6 +32,7 @@ var may = map[string][]string{
 	"vip":        {},
 	"redirect":   {},
 	"hooks":      {},
+	"runbook":    {"api", "cluster", "config"},
 	"logs":       {"api", "internal/redact"},
 	"notify":     {"api", "config", "hooks"},
 	"certs":      {},
