@@ -10,7 +10,8 @@ import (
 // SlotFor says what a replication slot is for.
 type SlotFor string
 
-// What slots are for. Strangers' slots are nobody's that the cluster knows of: a failover does not keep them, and they may be dropped.
+// What slots are for. Strangers' slots are nobody's that the cluster knows of: a failover does not keep them but for those that PostgreSQL copies (Slot.Failover),
+// and they may be dropped.
 const (
 	ForMember    SlotFor = "member"
 	ForClient    SlotFor = "replication client" // declared in postgresql.replication_clients
@@ -30,6 +31,7 @@ type Slot struct {
 	Whose    string      `json:"whose,omitempty"` // the member's or client's name
 	Database string      `json:"database,omitempty"`
 	Plugin   string      `json:"plugin,omitempty"`
+	Failover bool        `json:"failover,omitempty"`  // PostgreSQL copies it to standbys (from version 17 on), declared or not
 	Active   bool        `json:"active"`              // somebody receives from it now
 	Client   string      `json:"client,omitempty"`    // who: application, address
 	From     cluster.LSN `json:"from,omitempty"`      // WAL is kept from here on; 0: none is

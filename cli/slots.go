@@ -20,7 +20,7 @@ type slotsListCmd struct {
 }
 
 func (slotsListCmd) Help() string {
-	return `A replication slot keeps write-ahead log for whoever receives from it, also while nobody does: HELD is how much. Members' slots, and those of declared replication clients and logical subscribers, are made and moved by the members themselves, on standbys as well, so that a failover keeps them. A stranger's slot was made by hand; it is on one server only, and a failover loses it.
+	return `A replication slot keeps write-ahead log for whoever receives from it, also while nobody does: HELD is how much. Members' slots, and those of declared replication clients and logical subscribers, are made and moved by the members themselves, on standbys as well, so that a failover keeps them. A stranger's slot was made by hand; it is on one server only, and a failover loses it, unless it is a logical one that PostgreSQL 17 or later copies (failover = true).
 
 The primary's slots are shown, and of standbys those that are not the members' own; --all and -o json show all. It needs the cluster's token: run it as root or as the user that standfast runs as.
 
@@ -108,7 +108,7 @@ func (c *slotsListCmd) write(a *app, primary string, slots []api.Slot, hidden in
 	} else {
 		fmt.Fprintln(a.stdout, "no replication slots")
 	}
-	if i := slices.IndexFunc(slots, func(l api.Slot) bool { return l.For == api.ForStrangers && !l.Active }); i >= 0 {
+	if i := slices.IndexFunc(slots, func(l api.Slot) bool { return l.For == api.ForStrangers && !l.Active && !l.Failover }); i >= 0 {
 		fmt.Fprintln(a.stdout, wrap("a failover does not keep a stranger's slot: declare it (docs/RECEIVERS.md, docs/LOGICAL.md), or drop it if nobody needs it:", s.width-1, ""))
 		fmt.Fprintln(a.stdout, "  standfast slots drop "+slots[i].Name)
 	}
@@ -143,6 +143,9 @@ func purposeText(l api.Slot) string {
 	case api.ForSession:
 		return "a session"
 	case api.ForStrangers:
+		if l.Failover {
+			return "a stranger, copied"
+		}
 		return "a stranger"
 	}
 	return string(l.For)

@@ -93,7 +93,7 @@ func (n *Node) listSlots(ctx context.Context, c config.Cluster) ([]api.Slot, err
 	}
 	out := make([]api.Slot, 0, len(listed))
 	for _, l := range listed {
-		s := api.Slot{Member: n.cfg.Name, Name: l.Name, Kind: l.Type, Database: l.Database, Plugin: l.Plugin, Active: l.Active, Client: l.Client, From: l.Restart, Held: l.Held, Status: l.Status}
+		s := api.Slot{Member: n.cfg.Name, Name: l.Name, Kind: l.Type, Database: l.Database, Plugin: l.Plugin, Failover: l.Failover, Active: l.Active, Client: l.Client, From: l.Restart, Held: l.Held, Status: l.Status}
 		s.For, s.Whose = d.purpose(l)
 		out = append(out, s)
 	}

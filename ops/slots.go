@@ -30,7 +30,7 @@ func (c *Cluster) DropSlot(ctx context.Context, name, member string, dryRun bool
 	if err != nil {
 		return DroppedSlots{}, err
 	}
-	found := slices.DeleteFunc(all, func(s api.Slot) bool { return s.Name != name || member != "" && s.Member != member })
+	found := withoutCopies(slices.DeleteFunc(all, func(s api.Slot) bool { return s.Name != name || member != "" && s.Member != member }))
 	if len(found) == 0 {
 		return DroppedSlots{}, noSlot(name, member, failed)
 	}
@@ -49,6 +49,15 @@ func (c *Cluster) DropSlot(ctx context.Context, name, member string, dryRun bool
 		return DroppedSlots{}, err
 	}
 	return DroppedSlots{Slots: found, Failed: failed}, nil
+}
+
+// withoutCopies leaves out PostgreSQL's copies of a slot that is there itself: they go with it.
+func withoutCopies(slots []api.Slot) []api.Slot {
+	copied := func(s api.Slot) bool { return s.For == api.ForCopy }
+	if !slices.ContainsFunc(slots, func(s api.Slot) bool { return !copied(s) }) {
+		return slots
+	}
+	return slices.DeleteFunc(slots, copied)
 }
 
 func noSlot(name, member string, failed []error) error {

@@ -16,7 +16,8 @@ type ListedSlot struct {
 	Name, Type       string
 	Database, Plugin string // of a logical one
 	Temporary        bool   // it ends with the session that made it
-	Synced           bool   // a standby's copy of one on the primary, which PostgreSQL keeps (from version 17 on)
+	Failover         bool   // a logical one that PostgreSQL copies to standbys (from version 17 on)
+	Synced           bool   // a standby's copy of one on the primary, of that kind
 	Active           bool
 	Client           string      // of who receives: application and address
 	Restart          cluster.LSN // from here on WAL is kept; 0: none is
@@ -30,9 +31,9 @@ func (s *Server) ListSlots(ctx context.Context) (slots []ListedSlot, err error) 
 	if err != nil {
 		return nil, fmt.Errorf("list replication slots: %w", err)
 	}
-	synced := "false"
+	synced := "false, false"
 	if major >= failoverSlots {
-		synced = "s.synced"
+		synced = "s.failover, s.synced"
 	}
 	err = s.Inspect(ctx, func(conn *pgx.Conn) error {
 		rows, err := conn.Query(ctx, `select s.slot_name::text, s.slot_type::text, coalesce(s.database::text, ''), coalesce(s.plugin::text, ''), s.temporary, `+synced+`, s.active,
@@ -45,7 +46,7 @@ func (s *Server) ListSlots(ctx context.Context) (slots []ListedSlot, err error) 
 		}
 		slots, err = pgx.CollectRows(rows, func(row pgx.CollectableRow) (l ListedSlot, err error) {
 			var restart string
-			if err = row.Scan(&l.Name, &l.Type, &l.Database, &l.Plugin, &l.Temporary, &l.Synced, &l.Active, &l.Client, &restart, &l.Held, &l.Status); err == nil {
+			if err = row.Scan(&l.Name, &l.Type, &l.Database, &l.Plugin, &l.Temporary, &l.Failover, &l.Synced, &l.Active, &l.Client, &restart, &l.Held, &l.Status); err == nil {
 				l.Restart, err = cluster.ParseLSN(restart)
 			}
 			return l, err

@@ -85,6 +85,8 @@ func TestDoctor(t *testing.T) {
 	standby := r.Others(primary)[0]
 	s.healthy(standby)
 	s.plantInServers(standby)
+	s.packs(standby)
+	s.drops("forgotten")
 	s.plantInProcesses()
 }
 
