@@ -9,6 +9,7 @@ import (
 	"strconv"
 	"time"
 
+	"standfast/cluster"
 	"standfast/config"
 	"standfast/deploy"
 	"standfast/deploy/bundle"
@@ -89,7 +90,7 @@ func (c *bundleCmd) want(d config.Deployment) (w bundle.Want, err error) {
 	if w.Repositories, err = deploy.Repositories(d, w.System, w.Postgres); err != nil {
 		return w, &usageError{err}
 	}
-	w.Packages = append(w.System.Server(w.Postgres), d.Packages...)
+	w.Packages = append(w.System.Server(w.Postgres), d.PackagesOf(cluster.Data)...)
 	w.Arch, w.Version, w.Made, w.Mirror = runtime.GOARCH, version, time.Now(), c.Mirror
 	w.Program, err = os.Executable()
 	return w, err

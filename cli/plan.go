@@ -204,6 +204,9 @@ func (a *app) worksheet(d config.Deployment) {
 	for _, v := range d.VIP {
 		fmt.Fprintf(a.stdout, "floating address  %s, follows the %s\n", v.Address, orText(string(v.Follows), "primary"))
 	}
+	if d.Routing != config.BuiltIn || d.Address != config.BuiltIn {
+		fmt.Fprintf(a.stdout, "data plane        routing %s, address %s\n", d.Routing, d.Address)
+	}
 	p := d.Ports
 	fmt.Fprintf(a.stdout, "ports             write %d, read %d, health %d, PostgreSQL %d, changes %d, members %d, etcd %d and %d\n", p.Write, p.Read, p.Health, p.Postgres, p.Admin, p.Beat, p.EtcdClient, p.EtcdPeer)
 	for _, app := range d.Applications {

@@ -24,9 +24,9 @@ type renderCmd struct {
 }
 
 func (renderCmd) Help() string {
-	return `Prints a configuration of HAProxy, Keepalived or PgBouncer for the members that the cluster has now, or for those of a cluster.yml. It has to be written again when members come and go. Nothing else is changed by it.
+	return `Prints a configuration of HAProxy, Keepalived or PgBouncer for the members that the cluster has now, or for those of a cluster.yml. It has to be written again when members come and go. Nothing else is changed by it: to have HAProxy and Keepalived installed and configured on the members, write routing: haproxy and address: keepalived in cluster.yml, and deploy.
 
-HAProxy listens on the ports of the members' own routers, so it goes to hosts that are no members. Keepalived's is different on every host; PgBouncer's says in its first lines what has to be done once in the databases.
+HAProxy listens on the ports of the members' own routers, so it goes to hosts that are no members, or to members with routing: haproxy. Keepalived's is different on every host, and goes to members with address: keepalived. PgBouncer's says in its first lines what has to be done once in the databases.
 
 Examples:
 

@@ -25,6 +25,8 @@ type Deployment struct {
 	Members   []Host  `yaml:"members"`
 	Ports     Ports   `yaml:"ports"`
 	VIP       []VIP   `yaml:"vip"`
+	Routing   string  `yaml:"routing"` // BuiltIn, or HAProxy: the distribution's is installed and configured on every member
+	Address   string  `yaml:"address"` // BuiltIn, or Keepalived: likewise on every member with data
 	Hooks     Hooks   `yaml:"hooks"`
 	Watchdog  string  `yaml:"watchdog"`
 	Log       Log     `yaml:"log"`
@@ -89,7 +91,7 @@ type Application struct {
 // DefaultDeployment is a cluster.yml that says nothing.
 func DefaultDeployment() Deployment {
 	n := DefaultNode()
-	return Deployment{Ports: n.Ports, Hooks: n.Hooks, Watchdog: n.Watchdog, Log: n.Log, Bootstrap: n.Bootstrap, SSH: SSH{Port: 22}, Repository: Repository{Source: FromDistribution}}
+	return Deployment{Ports: n.Ports, Routing: n.Routing, Address: n.Address, Hooks: n.Hooks, Watchdog: n.Watchdog, Log: n.Log, Bootstrap: n.Bootstrap, SSH: SSH{Port: 22}, Repository: Repository{Source: FromDistribution}}
 }
 
 // ParseDeployment reads cluster.yml and validates it, the members' files that follow from it included. The name stands before each
@@ -133,7 +135,7 @@ func within(dir, path string) string {
 func (d Deployment) Node(name string) Node {
 	n := DefaultNode()
 	n.Cluster, n.Name = d.Cluster, name
-	n.Ports, n.VIP, n.Hooks, n.Watchdog, n.Log, n.Bootstrap = d.Ports, slices.Clone(d.VIP), d.Hooks, d.Watchdog, d.Log, d.Bootstrap
+	n.Ports, n.VIP, n.Routing, n.Address, n.Hooks, n.Watchdog, n.Log, n.Bootstrap = d.Ports, slices.Clone(d.VIP), d.Routing, d.Address, d.Hooks, d.Watchdog, d.Log, d.Bootstrap
 	for _, h := range d.Members {
 		n.Members = append(n.Members, h.Member())
 	}
@@ -189,7 +191,22 @@ func single(address string) string {
 func hbaName(name string) string { return `"` + name + `"` }
 
 // copied are the sections that a member's file takes over as they were written.
-var copied = []string{"ports", "vip", "hooks", "watchdog", "log", "bootstrap"}
+var copied = []string{"ports", "vip", "routing", "address", "hooks", "watchdog", "log", "bootstrap"}
+
+// PackagesOf are those that a member gets beside PostgreSQL's: what cluster.yml names, and the programs that take the members' part.
+func (d Deployment) PackagesOf(kind cluster.Kind) []string {
+	var out []string
+	if kind != cluster.Witness {
+		out = append(out, d.Packages...)
+	}
+	if d.Routing == HAProxy {
+		out = append(out, HAProxy)
+	}
+	if d.Address == Keepalived && kind != cluster.Witness {
+		out = append(out, Keepalived)
+	}
+	return out
+}
 
 // Without is the deployment as it would be without the named member.
 func (d Deployment) Without(name string) Deployment {

@@ -82,6 +82,7 @@ func TestDeploymentMakesMembersFiles(t *testing.T) {
 // TestDeploymentInAnyForm: a section is copied from wherever it stands.
 func TestDeploymentInAnyForm(t *testing.T) {
 	for _, text := range []string{
+		`{cluster: main, members: [{name: pg1, address: 10.0.0.11}], vip: [{address: 10.0.0.50}], routing: haproxy, address: keepalived}`,
 		`{cluster: main, members: [{name: pg1, address: 10.0.0.11}], vip: [{address: 10.0.0.50}], bootstrap: {lease: 5s, postgresql: {hba: ["host a b all md5"]}}, applications: [{role: app}]}`,
 		"  cluster: main\n  members: [{name: pg1, address: 10.0.0.11}]\n  bootstrap:\n    lease: 5s\n    postgresql:\n      hba:\n      - host a b all md5\n  # a note\n  vip:\n  - address: 10.0.0.50\n  applications:\n    - role: app\n",
 	} {
@@ -117,8 +118,12 @@ func TestDeploymentMistakes(t *testing.T) {
 		"ssh: {user: admin}=repository: {source: debian}":            `line 7, column 14: repository.source: `,
 		"ssh: {user: admin}=repository: {uri: 'http://mirror/pgdg'}": `repository: uri and key are those of a mirror of PGDG's`,
 		"ssh: {user: admin}=packages: [pgbackrest, '; reboot']":      `packages: "; reboot" can't be a package`,
-		"address: 10.0.0.13=address: 10.0.0.12":                      `members[3].address: is pg2's too`,
-		"applications: [{role=applications: [{rol":                   `unknown key "rol" in applications[1]`,
+		"ssh: {user: admin}=routing: nginx":                          `line 7, column 1: routing: `,
+		"vip: [{address: 10.0.0.50}]=address: keepalived":            `address: there is no floating address that Keepalived could hold`,
+		"10.0.0.13}\nvip: [{address: 10.0.0.50}]=three.example}\nvip: [{address: 10.0.0.50}]\naddress: keepalived": `members[3].address: "three.example" is a name, and Keepalived wants a number`,
+		"bootstrap:=routing: haproxy\nbootstrap:\n  router: {fast_path: true}":                                     `bootstrap.router.fast_path: goes with routing: builtin`,
+		"address: 10.0.0.13=address: 10.0.0.12":                                                                    `members[3].address: is pg2's too`,
+		"applications: [{role=applications: [{rol":                                                                 `unknown key "rol" in applications[1]`,
 	} {
 		from, to, _ := strings.Cut(change, "=")
 		text := strings.Replace(site, from, to, 1)

@@ -30,7 +30,9 @@ type Node struct {
 	SecretFile string `yaml:"secret_file"` // authenticates heartbeats, the same on every member
 	TokenFile  string `yaml:"token_file"`  // what a client must show to change anything
 
-	VIP      []VIP  `yaml:"vip"` // floating addresses, the same on every member
+	VIP      []VIP  `yaml:"vip"`     // floating addresses, the same on every member
+	Routing  string `yaml:"routing"` // who has the ports write and read: BuiltIn or HAProxy
+	Address  string `yaml:"address"` // who holds the floating addresses: BuiltIn or Keepalived
 	Hooks    Hooks  `yaml:"hooks"`
 	Watchdog string `yaml:"watchdog"` // the kernel's watchdog device; "auto": /dev/watchdog if it can be used; "off": none
 
@@ -38,6 +40,13 @@ type Node struct {
 	Members   []Member `yaml:"members"`   // who founds the cluster; later changes are agreed in the store
 	Bootstrap Cluster  `yaml:"bootstrap"` // the agreed configuration to begin with; later ignored
 }
+
+// Who may do what the members do themselves otherwise.
+const (
+	BuiltIn    = "builtin"
+	HAProxy    = "haproxy"
+	Keepalived = "keepalived"
+)
 
 // VIP is one floating address.
 type VIP struct {
@@ -123,6 +132,8 @@ func DefaultNode() Node {
 		SecretFile: "/etc/standfast/secret",
 		TokenFile:  "/etc/standfast/token",
 		Hooks:      Hooks{Timeout: Duration(10 * time.Second)},
+		Routing:    BuiltIn,
+		Address:    BuiltIn,
 		Watchdog:   "auto",
 		Log:        Log{Level: "info", Format: "text"},
 		Bootstrap:  DefaultCluster(),

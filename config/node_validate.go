@@ -30,6 +30,7 @@ func (n Node) Validate() error {
 	n.validatePaths(&p)
 	n.validateEtcd(&p)
 	n.validateVIP(&p)
+	n.validateOthers(&p)
 	p.check(n.Hooks.Timeout > 0, "hooks.timeout", "must be more than 0; write 10s")
 	p.oneOf("log.level", n.Log.Level, "debug", "info", "warn", "error")
 	p.oneOf("log.format", n.Log.Format, "text", "json")
@@ -178,6 +179,21 @@ func (n Node) validateVIP(p *problems) {
 		p.check(v.Prefix >= 0 && v.Prefix <= ip.BitLen(), key+".prefix", "%d is no length of a prefix; leave it out, or write 1 to %d", v.Prefix, ip.BitLen())
 	}
 	p.check(!n.Bootstrap.Router.FastPath || len(n.VIP) > 0, "bootstrap.router.fast_path", "leads connections to a floating address, and there is none; write one under vip, or leave it false")
+}
+
+// validateOthers looks at what is left to other programs.
+func (n Node) validateOthers(p *problems) {
+	p.oneOf("routing", n.Routing, BuiltIn, HAProxy)
+	p.oneOf("address", n.Address, BuiltIn, Keepalived)
+	p.check(!n.Bootstrap.Router.FastPath || n.Routing == BuiltIn && n.Address == BuiltIn, "bootstrap.router.fast_path", "goes with routing: builtin and address: builtin only; leave it false")
+	if n.Address != Keepalived {
+		return
+	}
+	p.check(len(n.VIP) > 0, "address", "there is no floating address that Keepalived could hold; write one under vip, or leave address out")
+	for i, m := range n.Members {
+		_, err := netip.ParseAddr(m.Address)
+		p.check(err == nil, fmt.Sprintf("members[%d].address", i+1), "%q is a name, and Keepalived wants a number; write an IP address", m.Address)
+	}
 }
 
 // unjoin splits what errors.Join put together.

@@ -72,7 +72,7 @@ func (s *Site) bring(p survey.Plan) phase {
 		if system.Family == distro.Debian {
 			list = append(list, files("keep the package from making a cluster", m, noMain))
 		}
-		all.hosts[h.Name] = append(list, s.packages(m, system), files("install standfast", m, s.Program), s.services(m))
+		all.hosts[h.Name] = append(list, s.packages(m, h, system), files("install standfast", m, s.Program), s.services(m))
 	}
 	return all
 }

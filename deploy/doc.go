@@ -41,6 +41,8 @@ type Machine interface {
 	Reload(ctx context.Context) error
 	// Start enables a service and starts it, or starts it again where it runs, in a second later than all of the times.
 	Start(ctx context.Context, name string, after time.Time) error
+	// Refresh enables a service and has it read its files anew: by a reload where it runs, else by a start.
+	Refresh(ctx context.Context, name string) error
 	// Log gives the last lines that a service has said.
 	Log(ctx context.Context, name string) (string, error)
 	// SQL runs statements on the host's PostgreSQL as its superuser and returns the rows. They go in through standard input.

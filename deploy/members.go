@@ -150,6 +150,9 @@ func (s *Site) joining(names []string) []phase {
 			configure.last = append(configure.last, s.tell(h, s.before(names)))
 		}
 	}
+	for _, h := range s.Deployment.Members { // the new ones' too
+		configure.last = append(configure.last, s.programs(h)...)
+	}
 	serve.last = nil // roles and databases are there
 	return []phase{install, configure, replicate, serve}
 }

@@ -6,6 +6,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 
 	"standfast/config"
 	"standfast/deploy/distro"
@@ -28,7 +29,7 @@ func (s *Site) server(h config.Host) []step {
 	if s.Bundle == nil && s.Deployment.Repository.Source == config.FromPGDG {
 		list = append(list, s.repository(m, system))
 	}
-	list = append(list, s.packages(m, system))
+	list = append(list, s.packages(m, h, system))
 	if system.Family == distro.Debian {
 		list = append(list, s.register(h), s.refuse(m))
 	}
@@ -121,10 +122,18 @@ func (s *Site) setAside(m Machine) step {
 	}
 }
 
-func (s *Site) packages(m Machine, system distro.System) step {
-	wanted := append(system.Server(s.Postgres), s.Deployment.Packages...)
+func (s *Site) packages(m Machine, h config.Host, system distro.System) step {
+	return s.get(m, "install PostgreSQL "+s.Postgres, append(system.Server(s.Postgres), s.Deployment.PackagesOf(h.Kind)...))
+}
+
+// extras are what a witness needs beside the program.
+func (s *Site) extras(m Machine, h config.Host) step {
+	return s.get(m, "install "+strings.Join(s.Deployment.PackagesOf(h.Kind), ", "), s.Deployment.PackagesOf(h.Kind))
+}
+
+func (s *Site) get(m Machine, name string, wanted []string) step {
 	return step{
-		name: "install PostgreSQL " + s.Postgres,
+		name: name,
 		done: func(ctx context.Context) (bool, error) {
 			a, err := m.Ask(ctx, probe.Request{Look: &probe.Look{Packages: wanted}})
 			if err != nil {

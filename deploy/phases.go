@@ -26,7 +26,9 @@ func (s *Site) install() phase {
 		m := s.Machines[h.Name]
 		var list []step
 		if h.Kind == cluster.Witness {
-			list = append(list, s.user(m))
+			if list = append(list, s.user(m)); len(s.Deployment.PackagesOf(h.Kind)) > 0 {
+				list = append(list, s.extras(m, h))
+			}
 		} else {
 			list = append(list, s.server(h)...)
 		}
@@ -150,7 +152,8 @@ func (s *Site) found() phase {
 	p.first = []step{s.secrets()}
 	for _, h := range s.Deployment.Members {
 		p.hosts[h.Name] = []step{s.settings(h), s.start(h)}
-		p.last = append(p.last, s.renew(h))
+		p.last = append(p.last, s.takeBack(h)...)
+		p.last = append(append(p.last, s.renew(h)), s.programs(h)...)
 	}
 	p.checks = []check{{name: "a primary takes writes", try: s.takesWrites}, {name: "PostgreSQL's parameters are in force", try: s.parameters}}
 	return p

@@ -56,13 +56,17 @@ func (s *Site) leaving(r Removal, full config.Deployment) []phase {
 	stop := phase{number: 2, title: "stop it", hosts: map[string][]step{}}
 	if m := s.Machines[r.Name]; m != nil {
 		stop.hosts[r.Name] = []step{halt(m)}
+		for _, o := range s.wanted(*full.Host(r.Name)) {
+			stop.hosts[r.Name] = append(stop.hosts[r.Name], s.stopOther(m, r.Name, o))
+		}
 	}
 	for _, h := range s.Deployment.Members {
 		if s.Machines[h.Name] != nil {
 			stop.hosts[h.Name] = append(stop.hosts[h.Name], s.tell(h, full))
+			stop.last = append(stop.last, s.programs(h)...)
 		}
 	}
-	stop.last = []step{s.forget(r.Name)}
+	stop.last = append(stop.last, s.forget(r.Name))
 	stop.checks = []check{{name: "the others go on", try: s.goesOn}}
 	return []phase{agree, stop}
 }

@@ -87,7 +87,7 @@ func (s *Site) serve() phase {
 	}
 	p.checks = []check{
 		{name: "health checks answer other hosts with the right role", try: s.health},
-		{name: "every port leads other hosts to the right server", try: s.routes},
+		{name: "every port leads other hosts to the right server", try: func(ctx context.Context) (string, error) { return s.patient(ctx, s.routes) }},
 	}
 	return p
 }

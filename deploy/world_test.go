@@ -59,6 +59,8 @@ type machine struct {
 	users    map[string]bool
 	servers  []probe.Server
 	unit     deploy.Unit
+	others   map[string]deploy.Unit // HAProxy's and Keepalived's
+	told     map[string]string      // their configuration as they read it last
 	starts   int
 	taken    string   // by whom
 	commands []string // that were run there
@@ -147,10 +149,24 @@ func (m *machine) AddUser(_ context.Context, name string) error {
 }
 func (m *machine) Reload(context.Context) error { return m.change(func() { m.unit.Stale = false }) }
 
-func (m *machine) Unit(context.Context, string) (deploy.Unit, error) {
+func (m *machine) Unit(_ context.Context, name string) (deploy.Unit, error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
+	if _, ok := configs[name]; ok {
+		return m.others[name], nil
+	}
 	return m.unit, nil
+}
+
+var configs = map[string]string{"haproxy.service": "/etc/haproxy/haproxy.cfg", "keepalived.service": "/etc/keepalived/keepalived.conf"}
+
+func (m *machine) Refresh(_ context.Context, name string) error {
+	return m.change(func() {
+		if m.others == nil {
+			m.others, m.told = map[string]deploy.Unit{}, map[string]string{}
+		}
+		m.others[name], m.told[name] = deploy.Unit{Active: true, Enabled: true}, m.texts[configs[name]]
+	})
 }
 
 func (m *machine) Start(_ context.Context, _ string, after time.Time) error {
@@ -165,8 +181,14 @@ func (m *machine) Log(context.Context, string) (string, error) {
 	return "level=ERROR msg=\"" + m.name + " has no room\"\n", nil
 }
 
-func (m *machine) Stop(context.Context, ...string) error {
-	return m.change(func() { m.unit.Active, m.unit.Enabled = false, false })
+func (m *machine) Stop(_ context.Context, names ...string) error {
+	return m.change(func() {
+		if _, ok := m.others[names[0]]; ok {
+			delete(m.others, names[0])
+			return
+		}
+		m.unit.Active, m.unit.Enabled = false, false
+	})
 }
 
 func (w *world) agreed() []string {

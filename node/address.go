@@ -30,7 +30,8 @@ type addresses struct {
 	wake   func() // the agent
 	part   func() // tells the other members, which addresses are here, when the agent has stopped
 
-	float *vip.Floating // nil: no floating address
+	float *vip.Floating // nil: no floating address, or another program holds them
+	seen  *sightings    // nil: none does
 	flows *flows        // likewise
 	table redirect.Table
 	hooks *hooks.Hooks
@@ -70,6 +71,10 @@ func (n *Node) openAddresses() error {
 	n.addresses = a
 	if len(n.cfg.VIP) == 0 || !n.data() {
 		return nil // a witness has no PostgreSQL to lead to
+	}
+	if n.cfg.Address != config.BuiltIn {
+		a.seen = newSightings(n.cfg.VIP)
+		return nil // another program holds them
 	}
 	var list []vip.Address
 	for _, v := range n.cfg.VIP {
@@ -287,7 +292,7 @@ func (a *addresses) changed(s vip.Status, was bool) {
 // held are the addresses that are on this host's interfaces.
 func (a *addresses) held() []string {
 	if a.float == nil {
-		return nil
+		return a.seen.here(time.Now())
 	}
 	var out []string
 	for _, ip := range a.heldIPs() {
@@ -333,7 +338,11 @@ func (a *addresses) status(v cluster.View) []api.Address {
 	var out []api.Address
 	for _, c := range a.cfg.VIP {
 		ip := netip.MustParseAddr(c.Address).String() // as members write it into their beats; the file has been validated
-		out = append(out, api.Address{Address: ip, Follows: string(c.Follows), Holder: holder(v, ip, v.Settings.Lease)})
+		o := api.Address{Address: ip, Follows: string(c.Follows), Holder: holder(v, ip, v.Settings.Lease)}
+		if slices.Contains(a.seen.here(time.Now()), ip) {
+			o.Holder = v.Self
+		}
+		out = append(out, o)
 	}
 	if a.float == nil {
 		return out

@@ -100,9 +100,13 @@ func (n *Node) postgresConfig() postgres.Config {
 
 func (n *Node) openRouter() error {
 	ports := n.cfg.Self().Ports
+	var write, read []string
+	if n.cfg.Routing == config.BuiltIn {
+		write, read = append(n.floatingAt(ports.Write), n.cfg.ListenAt(ports.Write)), append(n.floatingAt(ports.Read), n.cfg.ListenAt(ports.Read))
+	}
 	var err error
 	n.router, err = router.New(router.Config{
-		Write: append(n.floatingAt(ports.Write), n.cfg.ListenAt(ports.Write)), Read: append(n.floatingAt(ports.Read), n.cfg.ListenAt(ports.Read)),
+		Write: write, Read: read,
 		Limits: routerLimits(n.agreed.get()), Cancels: n.cancels(), Log: n.log.With("part", "router"),
 		Certificate: func() (*tls.Certificate, error) {
 			cert, err := tls.LoadX509KeyPair(n.tls.files.Cert, n.tls.files.Key)
@@ -238,10 +242,16 @@ func (n *Node) storeKind() string {
 
 func (n *Node) routerStatus(r cluster.Route) api.Router {
 	st := n.router.Stats()
+	listen := func(port int) string {
+		if n.cfg.Routing != config.BuiltIn {
+			return "" // another program does
+		}
+		return n.cfg.ListenAt(port)
+	}
 	side := func(i router.Side, port int, target string) api.Side {
 		s := st.Sides[i]
 		return api.Side{
-			Listen: n.cfg.ListenAt(port), Target: target, Hold: r.Hold, Why: r.Why,
+			Listen: listen(port), Target: target, Hold: r.Hold, Why: r.Why,
 			Sessions: s.Sessions, Waiting: s.Held + s.Queued, Accepted: s.Accepted, Refused: s.Refused, Cut: s.Cut,
 			Received: s.In, Sent: s.Out,
 		}

@@ -13,7 +13,7 @@ import (
 	"standfast/cluster"
 )
 
-// Config says where to listen and how much to carry. The zero value of each field but Write and Read is usable.
+// Config says where to listen and how much to carry. The zero value of each field is usable: with no listen address at all nothing is carried.
 type Config struct {
 	Write []string // listen addresses (host:port) of the writing side
 	Read  []string // listen addresses (host:port) of the reading side; may be empty
@@ -74,7 +74,7 @@ const (
 
 // withDefaults fills what was left zero and rejects what makes no sense.
 func (c Config) withDefaults() (Config, error) {
-	if len(c.Write) == 0 {
+	if len(c.Write) == 0 && len(c.Read) > 0 {
 		return c, fmt.Errorf("router: no listen address for the writing side")
 	}
 	if err := c.Limits.check(); err != nil {

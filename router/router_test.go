@@ -231,7 +231,7 @@ func TestListenErrorsNameThePortAndTheRemedy(t *testing.T) {
 			t.Errorf("%q does not say %q", err, part)
 		}
 	}
-	for _, bad := range []Config{{}, {Write: []string{"nonsense"}}, {Write: []string{"127.0.0.1:0"}, Limits: Limits{Queue: -1}}} {
+	for _, bad := range []Config{{Read: []string{"127.0.0.1:0"}}, {Write: []string{"nonsense"}}, {Write: []string{"127.0.0.1:0"}, Limits: Limits{Queue: -1}}} {
 		if r, err := New(bad); err == nil {
 			t.Errorf("New(%+v) = %v, want an error", bad, r)
 		}

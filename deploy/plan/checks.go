@@ -317,7 +317,7 @@ func (r *Report) bundle(s Site, h config.Host, f probe.Facts) {
 	} else if system.Postgres != "" {
 		version = system.Postgres
 	}
-	if err := s.Bundle.Fits(system.Name(), f.Arch, version, append(system.Server(version), s.Deployment.Packages...)); err != nil {
+	if err := s.Bundle.Fits(system.Name(), f.Arch, version, append(system.Server(version), s.Deployment.PackagesOf(h.Kind)...)); err != nil {
 		r.add(Fail, h.Name, "bundle", "", err.Error())
 		return
 	}

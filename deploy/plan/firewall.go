@@ -70,6 +70,15 @@ func inward(d config.Deployment, h config.Host, at map[string][]string) (out []R
 		add("the other members", others, "tcp", tcpPorts(d, h.Name)...)
 		add("the other members' heartbeats", others, "udp", p.Beat)
 	}
+	if keepalived(d, h) {
+		var peers []string
+		for _, o := range d.Members {
+			if o.Name != h.Name && keepalived(d, o) {
+				peers = append(peers, at[o.Name]...)
+			}
+		}
+		add("the other members' Keepalived", peers, vrrp)
+	}
 	add("applications", clients(d), "tcp", p.Write, p.Read)
 	_, way := d.Way(h)
 	if end, err := netip.ParseAddrPort(way); err == nil && end.Addr().String() == h.Address {
@@ -89,6 +98,9 @@ func outward(d config.Deployment, h config.Host, at map[string][]string) (out []
 		for _, family := range families(at[o.Name]) {
 			out = append(out, Rule{h.Name, Out, family, "tcp", tcpPorts(d, o.Name), "to " + o.Name},
 				Rule{h.Name, Out, family, "udp", []int{d.Node(o.Name).Self().Ports.Beat}, "heartbeats to " + o.Name})
+			if keepalived(d, h) && keepalived(d, o) {
+				out = append(out, Rule{h.Name, Out, family, vrrp, nil, "to Keepalived on " + o.Name})
+			}
 		}
 	}
 	for _, v := range d.VIP {
@@ -97,6 +109,14 @@ func outward(d config.Deployment, h config.Host, at map[string][]string) (out []
 			Rule{h.Name, Out, []string{v.Address}, "udp", []int{p.Beat}, "to the floating address, as plan tries it"})
 	}
 	return out
+}
+
+// vrrp is a protocol of its own, number 112, without ports.
+const vrrp = "vrrp"
+
+// keepalived reports whether a host runs it.
+func keepalived(d config.Deployment, h config.Host) bool {
+	return d.Address == config.Keepalived && h.Kind != cluster.Witness && len(d.Members) > 1
 }
 
 // tcpPorts are those that a member listens on: the same that are tried before a deployment.
@@ -200,7 +220,12 @@ func each(r Rule, everywhere string, write func(peer string) string) (lines []st
 
 func ufw(r Rule) []string {
 	return each(r, "any", func(peer string) string {
-		if r.Direction == Out {
+		switch {
+		case r.Protocol == vrrp && r.Direction == Out:
+			return fmt.Sprintf("ufw allow out proto vrrp to %s", peer)
+		case r.Protocol == vrrp:
+			return fmt.Sprintf("ufw allow in proto vrrp from %s", peer)
+		case r.Direction == Out:
 			return fmt.Sprintf("ufw allow out proto %s to %s port %s", r.Protocol, peer, joined(r.Ports, ","))
 		}
 		return fmt.Sprintf("ufw allow in proto %s from %s to any port %s", r.Protocol, peer, joined(r.Ports, ","))
@@ -211,6 +236,15 @@ func ufw(r Rule) []string {
 func firewalld(r Rule) (lines []string) {
 	if r.Direction == Out {
 		return nil
+	}
+	if r.Protocol == vrrp {
+		return each(r, "", func(peer string) string {
+			family := "ipv4"
+			if isSix(peer) {
+				family = "ipv6"
+			}
+			return fmt.Sprintf(`firewall-cmd --permanent --add-rich-rule='rule family="%s" source address="%s" protocol value="vrrp" accept'`, family, peer)
+		})
 	}
 	for _, port := range r.Ports {
 		lines = append(lines, each(r, "", func(peer string) string {
@@ -240,6 +274,9 @@ func nft(r Rule) []string {
 			family = "ip6"
 		}
 		peers = fmt.Sprintf("%s %s { %s } ", family, side, strings.Join(r.Peers, ", "))
+	}
+	if r.Protocol == vrrp {
+		return []string{fmt.Sprintf("nft 'insert rule inet filter %s %smeta l4proto 112 accept'", chain, peers)}
 	}
 	return []string{fmt.Sprintf("nft 'insert rule inet filter %s %s%s dport { %s } accept'", chain, peers, r.Protocol, joined(r.Ports, ", "))}
 }

@@ -94,3 +94,34 @@ func TestRulesWantNumbers(t *testing.T) {
 		t.Errorf("a name that is none gives %v", err)
 	}
 }
+
+// TestKeepalivedMayTalk: where Keepalived holds the addresses its messages are let through, between members with data and no others.
+func TestKeepalivedMayTalk(t *testing.T) {
+	const classic = `cluster: main
+members:
+  - {name: pg1, address: 10.0.0.11}
+  - {name: pg2, address: 10.0.0.12}
+  - {name: w1, address: 10.0.0.13, kind: witness}
+vip: [{address: 10.0.0.50}]
+address: keepalived
+`
+	for firewall, want := range map[string]string{
+		"ufw":       "ufw allow in proto vrrp from 10.0.0.12\n",
+		"firewalld": `firewall-cmd --permanent --add-rich-rule='rule family="ipv4" source address="10.0.0.12" protocol value="vrrp" accept'`,
+		"nft":       "nft 'insert rule inet filter output ip daddr { 10.0.0.12 } meta l4proto 112 accept'",
+	} {
+		got, err := plan.Commands(rules(t, classic), firewall)
+		if err != nil || !strings.Contains(got, want) {
+			t.Errorf("%s (%v): %s is not in\n%s", firewall, err, want, got)
+		}
+		got, _ = plan.Commands(rules(t, strings.Replace(classic, "address: keepalived\n", "", 1)), firewall)
+		if strings.Contains(got, "vrrp") || strings.Contains(got, "112") {
+			t.Errorf("%s: rules for Keepalived, which is not there:\n%s", firewall, got)
+		}
+	}
+	for _, r := range rules(t, classic) {
+		if r.Protocol == "vrrp" && (r.Host == "w1" || slices.Contains(r.Peers, "10.0.0.13")) {
+			t.Errorf("a witness has no Keepalived: %+v", r)
+		}
+	}
+}

@@ -22,6 +22,7 @@ import (
 	"standfast/config"
 	"standfast/ops/preflight"
 	"standfast/packaging"
+	"standfast/render"
 	"standfast/vip"
 
 	"golang.org/x/sys/unix"
@@ -157,7 +158,15 @@ func own(process, data string) bool {
 		return true
 	}
 	group, err := os.ReadFile("/proc/" + m[1] + "/cgroup")
-	return err == nil && (strings.Contains(string(group), "/"+packaging.Unit) || strings.Contains(string(group), "/"+packaging.ServerUnit))
+	return err == nil && (strings.Contains(string(group), "/"+packaging.Unit) || strings.Contains(string(group), "/"+packaging.ServerUnit) ||
+		strings.Contains(string(group), "/haproxy.service") && ours("/etc/haproxy/haproxy.cfg"))
+}
+
+// ours reports whether a file was written by a deployment.
+func ours(path string) bool {
+	text, err := os.ReadFile(path)
+	first, _, _ := strings.Cut(string(text), "\n")
+	return err == nil && strings.Contains(first, render.Mark)
 }
 
 // active asks systemd about a unit.

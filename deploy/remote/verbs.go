@@ -180,6 +180,18 @@ timeout %[4]d systemctl restart %[1]s || {
 	return err
 }
 
+// Refresh lets systemd choose between a reload and a start. Its files may be new too.
+func (m *Machine) Refresh(ctx context.Context, name string) error {
+	_, err := m.run(ctx, fmt.Sprintf(`systemctl daemon-reload
+systemctl enable --quiet %[1]s
+systemctl reload-or-restart %[1]s || {
+	echo "the last lines of journalctl -u %[1]s are:" >&2
+	journalctl --no-pager -o cat -n 8 -u %[1]s >&2
+	exit 1
+}`, name))
+	return err
+}
+
 // Log asks the journal, for warnings first: what went wrong stands among much that did not.
 func (m *Machine) Log(ctx context.Context, name string) (string, error) {
 	return m.run(ctx, fmt.Sprintf(`w=$(journalctl --no-pager -q -o cat -n 200 -u %[1]s | grep -E 'level(=|":")(WARN|ERROR)' | tail -n 3)

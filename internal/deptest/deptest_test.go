@@ -50,11 +50,11 @@ var may = map[string][]string{
 
 	"deploy/distro": {},
 	"deploy/bundle": {"deploy/distro"},
-	"deploy/probe":  {"config", "ops/preflight", "packaging", "playground/load", "vip"},
+	"deploy/probe":  {"config", "ops/preflight", "packaging", "playground/load", "render", "vip"},
 	"deploy/plan":   {"cluster", "config", "deploy/bundle", "deploy/distro", "deploy/probe", "packaging"},
 	"deploy/survey": {"cluster", "config", "deploy/plan", "deploy/probe"},
 	"deploy/remote": {"api", "config", "deploy", "deploy/bundle", "deploy/probe", "packaging"},
-	"deploy":        {"api", "certs", "cluster", "config", "deploy/bundle", "deploy/distro", "deploy/plan", "deploy/probe", "deploy/survey", "packaging", "pgconf"},
+	"deploy":        {"api", "certs", "cluster", "config", "deploy/bundle", "deploy/distro", "deploy/plan", "deploy/probe", "deploy/survey", "packaging", "pgconf", "render"},
 
 	"events": {"api", "cluster", "store"},
 

@@ -63,7 +63,7 @@ func start(dir string) (*netlab.Lab, error) {
 		return nil, err
 	}
 	logf := func(format string, args ...any) { fmt.Printf(format+"\n", args...) }
-	lab, err := netlab.Start(all, netlab.Config{Image: netlab.Image{Bare: true}, Prepare: admin.Prepare, Logf: logf})
+	lab, err := netlab.Start(all, netlab.Config{Image: netlab.Image{Bare: true, Packages: []string{"haproxy", "keepalived"}}, Prepare: admin.Prepare, Logf: logf})
 	if err != nil {
 		return nil, err
 	}
