@@ -55,9 +55,13 @@ func TestMeasure(t *testing.T) {
 	if len(m.Slots) != 1 || m.Slots[0].Name != "pg2" || m.Slots[0].Type != "physical" || !m.Slots[0].Active || m.Slots[0].Status != "reserved" {
 		t.Errorf("slots: %+v", m.Slots)
 	}
-	s, err := b.Measure(ctx)
-	must(t, err)
-	if !s.Recovery || s.WAL.Position == 0 || s.Replayed.IsZero() || s.ReplayPaused || len(s.Receivers) != 0 {
+	var s measure.Postgres
+	eventually(t, "a commit is replayed", func() bool { // what is flushed is replayed a moment later
+		s, err = b.Measure(bounded(t))
+		must(t, err)
+		return !s.Replayed.IsZero()
+	})
+	if !s.Recovery || s.WAL.Position == 0 || s.ReplayPaused || len(s.Receivers) != 0 {
 		t.Errorf("the standby: %+v", s)
 	}
 	sizes, wal, err := a.Sizes(ctx)
