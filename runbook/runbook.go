@@ -63,6 +63,9 @@ func cell(text string) string {
 // view is what the template asks for.
 type view struct{ Site }
 
+// Ports are the member's own: on hosts of their own all have the same.
+func (v view) Ports() config.Ports { return v.Node.Self().Ports }
+
 // Printed is when this is.
 func (v view) Printed() string { return v.Now.Format("2006-01-02 15:04 MST") }
 
@@ -121,7 +124,7 @@ type entrance struct{ For, At string }
 
 // Entrances are those for writing and for reading.
 func (v view) Entrances() []entrance {
-	ports := v.Node.Ports
+	ports := v.Ports()
 	var out []entrance
 	at := func(host string, port int) string { return net.JoinHostPort(host, fmt.Sprint(port)) }
 	for _, a := range v.Node.VIP {
