@@ -38,6 +38,7 @@ type Router struct {
 	ReadMaxLagBytes Size     `yaml:"read_max_lag_bytes"` // a standby further behind gets no new reads; 0: no bound
 	MaxSessions     int      `yaml:"max_sessions"`       // from one router to one server; 0: PostgreSQL's max_connections decides
 	MaxWaiting      int      `yaml:"max_waiting"`        // clients of one port that may wait while MaxSessions are in use; more are refused
+	LogSessions     bool     `yaml:"log_sessions"`       // a line for each session that has ended, 50 a second at most
 	FastPath        bool     `yaml:"fast_path"`          // the kernel takes connections to a floating address straight to PostgreSQL
 }
 

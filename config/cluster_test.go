@@ -163,7 +163,7 @@ func TestSet(t *testing.T) {
 		"lease":                      `set lease: "1" is not a time; write a number with its unit, such as 700ms, 10s, 2m or 1h`,
 		"shared_buffers":             `unknown key "shared_buffers": known are durability, copies, allow_single_copy, detection, lease, agent_grace, guard_delay, anti_flap, paused_until, drained, contacts, notify, router, postgresql; PostgreSQL's own go under postgresql.parameters, as in postgresql.parameters.work_mem`,
 		"durabilty":                  `unknown key "durabilty": did you mean "durability"?`,
-		"router":                     "router holds several keys; name one of wait, read_max_lag_bytes, max_sessions, max_waiting, fast_path",
+		"router":                     "router holds several keys; name one of wait, read_max_lag_bytes, max_sessions, max_waiting, log_sessions, fast_path",
 		"lease.x":                    "lease holds a single value; there is nothing below it",
 		"postgresql.parameters":      "postgresql.parameters holds several values; name one, such as postgresql.parameters.work_mem",
 		"postgresql.parameters.port": "set postgresql.parameters.port: is set by Standfast: it follows the member's file; change ports.postgres there",

@@ -137,7 +137,7 @@ const readGrace = time.Second
 
 func routerLimits(c config.Cluster) router.Limits {
 	return router.Limits{
-		MaxPerServer: c.Router.MaxSessions, Queue: c.Router.MaxWaiting, HoldFor: time.Duration(c.Router.Wait),
+		MaxPerServer: c.Router.MaxSessions, Queue: c.Router.MaxWaiting, HoldFor: time.Duration(c.Router.Wait), LogSessions: c.Router.LogSessions,
 		ReadLag: cluster.LSN(c.Router.ReadMaxLagBytes), ReadGrace: min(readGrace, time.Duration(c.Lease)),
 	}
 }

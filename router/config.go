@@ -45,6 +45,8 @@ type Limits struct {
 
 	ReadLag cluster.LSN // standbys further behind get no new sessions, in bytes; 0: no bound
 
+	LogSessions bool // tell the log of each session when it has ended, 50 a second at most; the rest is counted
+
 	// ReadGrace is how long the sessions of a standby are kept that is no read target any more while a primary is being
 	// chosen. A standby leaves the read targets in every election and is mostly back within a second; its sessions needn't
 	// know. It prolongs the bound of a stale read, so it must not exceed the lease. 0: they are cut at once.

@@ -182,6 +182,7 @@ func (l *loop) handle(ev *unix.EpollEvent) {
 	switch s := e.s; s.phase {
 	case phaseSent, phaseRelay:
 		if ev.Events&unix.EPOLLERR != 0 && e == &s.client && len(s.server.out) > 0 {
+			s.ends(ended("the client", unix.ECONNRESET))
 			l.drop(s) // a client that has reset; its server may be long in taking what it sent before
 			return
 		}

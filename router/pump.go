@@ -139,17 +139,28 @@ func (l *loop) over(e *end, errno unix.Errno) {
 	case e == &s.server && s.phase == phaseSent:
 		l.unanswered(s, "it closes connections unanswered")
 	case e == &s.server:
+		s.ends(ended("the server", errno))
 		if errno != 0 {
 			l.lastWords(s)
 		}
 		l.drop(s)
 	case errno == 0:
+		s.ends(ended("the client", 0)) // and the server says no more than it is asked
 		e.readable = false
 		s.first = nil                                     // what it sent can't be sent again as it was
 		_ = unix.Shutdown(int(s.server.fd), unix.SHUT_WR) // a server that is gone reports itself
 	default:
+		s.ends(ended("the client", errno))
 		l.drop(s)
 	}
+}
+
+// ended says who ended a session, and how.
+func ended(who string, errno unix.Errno) string {
+	if errno == 0 {
+		return who
+	}
+	return who + ": " + errno.Error()
 }
 
 // lastWords passes on what a server said before it broke the connection, mostly why.

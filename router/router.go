@@ -33,6 +33,9 @@ type Router struct {
 
 	cancelLog pacer
 
+	told   chan *stay    // sessions that have ended, to be logged
+	untold atomic.Uint64 // of them those that were too many
+
 	open       atomic.Int64 // clients, of whatever phase
 	asides     atomic.Int64 // of them those beside the loops
 	accepted   [sides]atomic.Uint64
@@ -56,7 +59,7 @@ func New(cfg Config) (*Router, error) {
 	if err != nil {
 		return nil, err
 	}
-	r := &Router{cfg: cfg, keys: keyring{at: map[cancelKey]home{}}}
+	r := &Router{cfg: cfg, keys: keyring{at: map[cancelKey]home{}}, told: make(chan *stay, toldAhead)}
 	r.table = newTable(&r.cfg)
 	r.table.lookup = r.lookup
 	r.ctx, r.stop = context.WithCancel(context.Background())
@@ -109,6 +112,7 @@ func (r *Router) closeFiles() {
 func (r *Router) Run(ctx context.Context) error {
 	processors(len(r.loops))
 	defer processors(-len(r.loops))
+	r.beside(func() { r.tellStays(r.ctx) })
 	var g errgroup.Group
 	for _, l := range r.loops {
 		g.Go(func() error { l.run(); return nil })

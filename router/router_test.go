@@ -37,7 +37,9 @@ func newRig(t *testing.T, cfg Config, servers ...*fakeServer) *rig {
 	if cfg.Limits.HoldFor == 0 {
 		cfg.Limits.HoldFor = 10 * time.Second
 	}
-	cfg.Log = slog.New(slog.NewTextHandler(t.Output(), nil))
+	if cfg.Log == nil {
+		cfg.Log = slog.New(slog.NewTextHandler(t.Output(), nil))
+	}
 	r, err := New(cfg)
 	if err != nil {
 		t.Fatal(err)

@@ -53,6 +53,7 @@ type session struct {
 	notBefore time.Time     // when it may ask again after a server closed it unanswered
 	pause     time.Duration
 	why       string // the server did not answer
+	stay      *stay  // nil: nobody is to be told of it
 
 	index   int // in loop.sessions
 	pending int // in loop.pending; -1: not there

@@ -114,6 +114,7 @@ func (l *loop) sendFirst(s *session) {
 	}
 	now := time.Now()
 	s.phase = phaseSent
+	s.stays(now)
 	s.patience = s.deadline.Sub(now)
 	l.setPending(s, false)
 	s.flow(l.id).toServer[s.side].Add(uint64(n))
@@ -176,6 +177,7 @@ func (l *loop) late(s *session, now time.Time) {
 
 // deny hands the client over to be told why.
 func (l *loop) deny(s *session, why refusal) {
+	s.ends("the router: " + why.text)
 	first, side := s.first, s.side
 	if fd := l.surrender(s); fd >= 0 {
 		l.r.refuse(side, fd, first, why)
@@ -201,6 +203,7 @@ func (l *loop) takeCancel(s *session) {
 
 // surrender ends the session but leaves the client's socket open, to whoever goes on with it.
 func (l *loop) surrender(s *session) int32 {
+	s.ends("a CancelRequest")
 	fd := l.forget(&s.client)
 	if fd >= 0 {
 		_ = unix.EpollCtl(l.ep, unix.EPOLL_CTL_DEL, int(fd), nil) // it is there
@@ -226,7 +229,11 @@ func (l *loop) drop(s *session) {
 	if s.key != "" {
 		l.r.keys.remove(s.key, s.seat.home())
 	}
-	l.r.table.release(s, time.Now())
+	now := time.Now()
+	if s.stay != nil {
+		l.r.tell(s.stay, now)
+	}
+	l.r.table.release(s, now)
 	l.load.Add(-1)
 	l.r.open.Add(-1)
 }
@@ -235,6 +242,7 @@ func (l *loop) drop(s *session) {
 // way; one in the midst of a transfer or of a statement gets a reset, for an error would read as the statement's: a
 // COMMIT answered with an error counts as rolled back, and here nobody knows.
 func (l *loop) cutOff(s *session, why string) {
+	s.ends("the router: " + why)
 	if s.talk == talkPlain && s.phase == phaseRelay && s.frames.unasked() && len(s.client.out) == 0 {
 		write(s.client.fd, refusal{adminShutdown, "terminating connection: " + why}.encode())
 	} else {
