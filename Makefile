@@ -82,8 +82,9 @@ bench-lab: check-go ## measure faults on whole machines, beside repmgr's and Pat
 	@$(MAKE) --no-print-directory build
 	$(GO) run ./test/bench -only peers,paths,report -resume $(BENCHFLAGS)
 
-# Scenarios mostly wait, so that some go on beside each other: LANES clusters at a time.
-LANES ?= 2
+# Scenarios mostly wait, so that some go on beside each other where there are processors for it: LANES clusters at a time. Two at a time on
+# two processors take as long as one after the other, and what they see is mostly each other.
+LANES ?= $(shell n=$$(nproc 2>/dev/null || echo 2); echo $$(( n > 3 ? n / 2 : 1 )))
 
 # What of the matrix is left to "make lab", for it takes long: every process killed and stopped, faults of a standby and of the store's
 # leader, much to write, most of the pairs, servers that are taken over, HAProxy and Keepalived.
