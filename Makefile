@@ -87,8 +87,8 @@ bench-lab: check-go ## measure faults on whole machines, beside repmgr's and Pat
 LANES ?= $(shell n=$$(nproc 2>/dev/null || echo 2); echo $$(( n > 3 ? n / 2 : 1 )))
 
 # What of the matrix is left to "make lab", for it takes long: every process killed and stopped, faults of a standby and of the store's
-# leader, much to write, most of the pairs, servers that are taken over, HAProxy and Keepalived.
-LAB_ONLY := ^Test(KilledProcess|StoppedProcess|StruckStandby|StruckLeader|DelayedFrames|RollingPowerCycle|StandbyFarBehind|ReturnAfterManyWrites|AdoptOneServer|ClassicPlane)$$
+# leader, much to write, most of the pairs, servers that are taken over, HAProxy and Keepalived, members that come and go.
+LAB_ONLY := ^Test(KilledProcess|StoppedProcess|StruckStandby|StruckLeader|DelayedFrames|RollingPowerCycle|StandbyFarBehind|ReturnAfterManyWrites|AdoptOneServer|ClassicPlane|Members)$$
 
 # The whole machines are Debian 13 with PostgreSQL 17, or, with STANDFAST_NETLAB_SUITE=bookworm, Debian 12 with 15. An image is
 # made once (80 s) and kept in STANDFAST_NETLAB_CACHE, or /var/cache/standfast/netlab. Each part prints what it runs on.
