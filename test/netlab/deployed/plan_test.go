@@ -89,7 +89,9 @@ END
 	})
 	code, said, err := admin.Standfast(all, "plan")
 	ok(t, err)
-	if code != 3 || !strings.Contains(said, "carried 10.99.0.50, and pg3 did not reach it") {
+	// A kernel may tell the sender that its own edge dropped the announcement; a switch would not.
+	found := strings.Contains(said, "carried 10.99.0.50, and pg3 did not reach it") || strings.Contains(said, "can't carry 10.99.0.50 for a trial: announce 10.99.0.50")
+	if code != 3 || !found {
 		t.Errorf("plan exits with %d, want 3:\n%s", code, said)
 	}
 }
