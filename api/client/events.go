@@ -176,19 +176,27 @@ func locked(mu *sync.Mutex, f func(string, error)) func(string, error) {
 const again = time.Second
 
 func (c *Client) followOne(ctx context.Context, e endpoint, since time.Time, take func(api.Event), trouble func(string, error)) {
+	follow(ctx, c, e, func() string { return eventsPath(since, true) }, func(l api.EventLine) {
+		if l.Event != nil {
+			take(*l.Event)
+		}
+	}, trouble)
+}
+
+// follow takes the lines that an endpoint gives at the path, which is asked for anew each time that it was lost, until ctx ends. trouble is told
+// why it was lost, once, and nil when it is back.
+func follow[T any](ctx context.Context, c *Client, e endpoint, path func() string, take func(T), trouble func(string, error)) {
 	lost := false
 	for ctx.Err() == nil {
 		one, cancel := context.WithCancelCause(ctx)
 		silence := time.AfterFunc(deaf, func() { cancel(errDeaf) })
-		err := lines(one, c, e, eventsPath(since, true), func(l api.EventLine) {
+		err := lines(one, c, e, path(), func(l T) {
 			silence.Reset(deaf)
 			if lost {
 				lost = false
 				trouble(e.String(), nil)
 			}
-			if l.Event != nil {
-				take(*l.Event)
-			}
+			take(l)
 		})
 		if errors.Is(context.Cause(one), errDeaf) {
 			err = errDeaf

@@ -2,7 +2,6 @@ package client
 
 import (
 	"context"
-	"errors"
 	"net/url"
 	"slices"
 	"strings"
@@ -119,40 +118,11 @@ func (c *Client) FollowLogs(ctx context.Context, q LogQuery, each func(api.LogLi
 // followLog follows one member. What it has told before it was lost is not told again.
 func (c *Client) followLog(ctx context.Context, e endpoint, q LogQuery, take func(api.LogLine), trouble func(string, error)) {
 	told := mark{since: q.Since, at: map[api.LogLine]bool{}}
-	lost := false
-	for ctx.Err() == nil {
-		one, cancel := context.WithCancelCause(ctx)
-		silence := time.AfterFunc(deaf, func() { cancel(errDeaf) })
-		err := lines(one, c, e, q.path(told.since, true), func(a api.LogAnswer) {
-			silence.Reset(deaf)
-			if lost {
-				lost = false
-				trouble(e.String(), nil)
-			}
-			if a.Line != nil && q.wants(*a.Line) && told.take(*a.Line) {
-				take(*a.Line)
-			}
-		})
-		if errors.Is(context.Cause(one), errDeaf) {
-			err = errDeaf
+	follow(ctx, c, e, func() string { return q.path(told.since, true) }, func(a api.LogAnswer) {
+		if a.Line != nil && q.wants(*a.Line) && told.take(*a.Line) {
+			take(*a.Line)
 		}
-		silence.Stop()
-		cancel(nil)
-		if ctx.Err() != nil {
-			return
-		}
-		if err == nil {
-			err = errors.New("it closed the connection")
-		}
-		if !lost {
-			lost = true
-			trouble(e.String(), err)
-		}
-		select {
-		case <-ctx.Done():
-		case <-time.After(again):
-		}
-	}
+	}, trouble)
 }
 
 // mark is how far one member's lines have been told: all before since, and those at it.

@@ -36,6 +36,12 @@ func write(t *testing.T) *writer {
 	cfg, err := pgx.ParseConfig("host=10.99.0.50 port=5000 user=app dbname=app sslmode=prefer connect_timeout=5")
 	ok(t, err)
 	cfg.DialFunc, cfg.Password = admin.Lab.Dial, strings.TrimSpace(string(word))
+	return writing(t, cfg)
+}
+
+// writing begins with an empty table, and goes on until the writer ends.
+func writing(t *testing.T, cfg *pgx.ConnConfig) *writer {
+	t.Helper()
 	w := &writer{config: cfg}
 	conn, err := pgx.ConnectConfig(all, cfg)
 	ok(t, err)

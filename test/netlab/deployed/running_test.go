@@ -3,7 +3,6 @@
 package deployed_test
 
 import (
-	"context"
 	"os"
 	"path/filepath"
 	"strings"
@@ -70,17 +69,7 @@ func direct(t *testing.T, address string) *writer {
 	cfg, err := pgx.ParseConfig("host=" + address + " user=app dbname=app password=secret sslmode=prefer connect_timeout=5")
 	ok(t, err)
 	cfg.DialFunc = admin.Lab.Dial
-	w := &writer{config: cfg}
-	conn, err := pgx.ConnectConfig(all, cfg)
-	ok(t, err)
-	defer conn.Close(all)
-	_, err = conn.Exec(all, "DROP TABLE IF EXISTS rows_written; CREATE TABLE rows_written (i int PRIMARY KEY)")
-	ok(t, err)
-	ctx, stop := context.WithCancel(all)
-	w.stop = stop
-	w.wait.Go(func() { w.work(ctx) })
-	t.Cleanup(func() { stop(); w.wait.Wait() })
-	return w
+	return writing(t, cfg)
 }
 
 const postmaster = "head -n 1 /var/lib/postgresql/17/main/postmaster.pid; su postgres -c \"psql -XAtc 'select pg_postmaster_start_time()' 2>/dev/null\" || :"
