@@ -248,7 +248,7 @@ func slotLost(c *Case) []Finding {
 			if s.Status == "unreserved" {
 				text, sev = fmt.Sprintf("the slot %s is about to lose its WAL", s.Name), Warning
 			}
-			fix := "drop it and begin anew, a base backup for Barman, a new subscription for logical: " + c.sql(fmt.Sprintf("select pg_drop_replication_slot('%s')", s.Name))
+			fix := "a declared one: take it out (standfast config edit) and declare it again; a stranger's: sudo standfast slots drop " + s.Name + "; then begin anew, a base backup for Barman, a new subscription for logical"
 			if c.isMember(s.Name) {
 				fix = "the member is cloned by itself when it comes back; to do it now: sudo standfast reclone " + s.Name
 			}
